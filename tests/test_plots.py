@@ -1,0 +1,156 @@
+"""The pictures: whole PNG files, readable at any number of classes, without a warning."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from tfcourse import plots
+
+RNG = np.random.default_rng(0)
+LONG = "a class whose name is really quite long, number"
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def count(image, color):
+    return int((image == np.round(np.multiply(to_rgb(color), 255))).all(axis=-1).sum())
+
+
+def history(epochs, names=("loss", "val_loss", "accuracy", "val_accuracy")):
+    return {name: list(np.linspace(0.1, 0.9, epochs)) for name in names}
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 200])
+def test_learning_curves_show_training_and_validation(tmp_path, epochs):
+    plots.learning_curves(history(epochs), tmp_path / "a.png", title="head")
+    plots.learning_curves(history(epochs, ["loss", "accuracy"]), tmp_path / "b.png")
+    both, alone = pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png")
+    assert count(both, plots.COLORS[0]) > 20
+    assert count(both, plots.COLORS[1]) > 20
+    assert count(alone, plots.COLORS[0]) > 20
+    assert count(alone, plots.COLORS[1]) == 0
+
+
+def test_learning_curves_make_room_for_many_metrics_and_for_none(tmp_path):
+    plots.learning_curves(history(3, ["loss"]), tmp_path / "one.png")
+    plots.learning_curves(history(3, ["loss", *"abcd"]), tmp_path / "five.png")
+    plots.learning_curves({}, tmp_path / "none.png")
+    one, five = pixels(tmp_path / "one.png"), pixels(tmp_path / "five.png")
+    assert five.shape[0] > 1.8 * one.shape[0]
+    assert five.shape[1] > 2.5 * one.shape[1]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 50])
+@pytest.mark.parametrize("prefix", ["c", LONG, "很长很长很长很长很长很长的类别"])
+def test_confusion_matrix_fits_its_names(tmp_path, classes, prefix):
+    labels = np.arange(classes)
+    names = [f"{prefix} {i}" for i in range(classes)]
+    plots.confusion_matrix(labels, labels, names, tmp_path / "a.png")
+    image = pixels(tmp_path / "a.png")
+    # Cells of at least 0.3 inches, and a white rim: nothing was cut off.
+    assert min(image.shape[:2]) >= classes * 0.3 * 120
+    rim = [image[:8], image[-8:], image[:, :8], image[:, -8:]]
+    assert all((side == 255).all() for side in rim)
+
+
+def test_confusion_matrix_colours_shares_of_a_row(tmp_path):
+    """All right: two cells in the darkest blue, however few examples the second class has."""
+    darkest = "#08306b"
+    plots.confusion_matrix([0] * 900 + [1], [0] * 900 + [1], ["a", "b"], tmp_path / "right.png")
+    plots.confusion_matrix([0, 0, 1, 1], [0, 1, 0, 1], ["a", "b"], tmp_path / "half.png")
+    right, half = pixels(tmp_path / "right.png"), pixels(tmp_path / "half.png")
+    cell = (0.95 * 120) ** 2
+    assert count(right, darkest) > 1.6 * cell
+    assert count(half, darkest) < 0.2 * cell
+
+
+def test_long_names_keep_both_ends():
+    assert plots._short("Trouser") == "Trouser"
+    short = plots._short(f"{LONG} 17")
+    assert short.startswith("a class")
+    assert short.endswith("17")
+    assert plots._width(short) <= 22
+
+
+def test_predictions_are_green_when_right_and_red_when_wrong(tmp_path):
+    for name, images in (
+        ("grey", RNG.integers(0, 255, (8, 28, 28, 1), dtype="uint8")),
+        ("colour", RNG.integers(0, 255, (8, 20, 32, 3), dtype="uint8")),
+        ("one", RNG.integers(0, 255, (1, 28, 28, 1), dtype="uint8")),
+    ):
+        labels = np.zeros(len(images), int)
+        chances = np.full(len(images), 0.9)
+        for predicted, color, other in (
+            (0, plots.RIGHT, plots.WRONG),
+            (1, plots.WRONG, plots.RIGHT),
+        ):
+            path = tmp_path / f"{name}{predicted}.png"
+            predictions = np.full(len(images), predicted)
+            plots.prediction_grid(images, labels, predictions, chances, ["a猫", LONG], path)
+            image = pixels(path)
+            assert count(image, color) > 0
+            assert count(image, other) == 0
+
+
+def test_an_image_is_drawn_with_its_own_grey_values(tmp_path):
+    images = np.full((1, 8, 8, 1), 100, "uint8")
+    plots.prediction_grid(images, [0], [0], [1.0], ["a"], tmp_path / "a.png")
+    assert count(pixels(tmp_path / "a.png"), (100 / 255,) * 3) > 10_000
+
+
+def test_accuracy_against_labels_has_a_line_per_method(tmp_path):
+    curves = {"transfer": {1: 0.5, 10: 0.8}, "从头开始": {1: 0.2, 10: 0.6, 100: 0.9}}
+    plots.accuracy_against_labels(curves, tmp_path / "a.png")
+    image = pixels(tmp_path / "a.png")
+    assert count(image, plots.COLORS[0]) > 200
+    assert count(image, plots.COLORS[1]) > 200
+    assert count(image, plots.COLORS[2]) == 0
+
+
+def test_letters_without_a_font_become_boxes():
+    assert plots._printable("a\U000f0000b") == "a□b"
+    assert plots._printable("Größe é 1") == "Größe é 1"
+
+
+def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
+    def full_disk(figure, path, **settings):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    path = tmp_path / "a.png"
+    plots.learning_curves(history(2), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(plots.Figure, "savefig", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        plots.learning_curves(history(3), path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_threads_may_draw_at_the_same_time(tmp_path):
+    threads = [
+        threading.Thread(target=plots.learning_curves, args=(history(5), tmp_path / f"{i}.png"))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    images = [pixels(tmp_path / f"{i}.png") for i in range(4)]
+    assert all(np.array_equal(images[0], image) for image in images)
+
+
+def test_drawing_needs_neither_tensorflow_nor_pyplot():
+    names = {"tensorflow", "matplotlib.pyplot"}
+    script = f"import sys, tfcourse.plots; print({names} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.strip() == b"set()"

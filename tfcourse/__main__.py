@@ -1,0 +1,5 @@
+"""`python -m tfcourse` is the command `tfcourse`."""
+
+from tfcourse.cli import main
+
+main()

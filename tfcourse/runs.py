@@ -1,0 +1,142 @@
+"""A run's folder: the flags it was started with, what it found, and whether it is finished.
+
+    flags.json     what the run was started with; the same flags continue it
+    report.json    what it found; written last, so a folder that has it is finished
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfcourse.data.cache import atomic_file
+
+NOT_COMPARED = ("workdir", "fresh", "strategy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe's run: its flags and its folder.
+
+    Attributes:
+        flags: The values of the recipe's flags.
+        folder: Where everything is written.
+        is_full: Whether the flags are those for which the recipe states an expected result; the
+            seed and the devices may differ.
+    """
+
+    flags: argparse.Namespace
+    folder: Path
+    is_full: bool
+
+    def report(
+        self,
+        figure: str,
+        value: float,
+        *,
+        expected: float,
+        tolerance: float,
+        more: dict[str, object] | None = None,
+    ) -> int:
+        """Print the figure beside the expected one, write the report, return the exit status.
+
+        Args:
+            figure: What was measured, such as "test accuracy".
+            value: What came out.
+            expected: What the recipe's docstring promises for a full run.
+            tolerance: How far below a full run may fall: three standard deviations over seeds.
+            more: Other results, for the report.
+        """
+        stated = f"expected {expected:.3f}" if self.is_full else "no figure is expected for these flags"
+        line = f"{figure} {value:.3f} ({stated})"
+        failed = self.is_full and value < expected - tolerance
+        report = {"figure": figure, "value": value, "failed": failed, "line": line, **(more or {})}
+        write_json(self.folder / "report.json", report)
+        print(line)
+        return _status(report)
+
+
+def start(parser: argparse.ArgumentParser, name: str) -> Run:
+    """Read the flags and open the run's folder.
+
+    A folder with an unfinished run of the same flags is continued; a finished one is reported,
+    and the program ends; `--fresh` clears the folder first.
+
+    Raises:
+        ValueError: If the folder holds something else, or a run with other flags.
+    """
+    flags = parser.parse_args()
+    folder = flags.workdir or Path("runs") / name
+    compared = {k: _plain(v) for k, v in vars(flags).items() if k not in NOT_COMPARED}
+    defaults = {k: _plain(parser.get_default(k)) for k in compared}
+    is_full = all(compared[k] == defaults[k] for k in compared if k != "seed")
+    _check(folder)
+    if flags.fresh and folder.exists():
+        shutil.rmtree(folder)
+    if (folder / "flags.json").exists():
+        _compare(folder, compared)
+        if (folder / "report.json").exists():
+            _report_again(folder)
+    write_json(folder / "flags.json", compared)
+    print(f"run folder: {folder}")
+    return Run(flags, folder, is_full)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file, all at once."""
+    with atomic_file(path) as file:
+        file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_classifier(folder: Path, size: tuple[int, int], class_names: tuple[str, ...]) -> None:
+    """Note what `tfcourse predict` has to know of a classifier of images."""
+    write_json(folder / "classifier.json", {"image_size": size, "class_names": class_names})
+
+
+def read_classifier(folder: Path) -> tuple[tuple[int, int], list[str]]:
+    """Return the image size and the class names of a finished run.
+
+    Raises:
+        FileNotFoundError: If the folder holds no finished run of a classifier of images.
+    """
+    path = folder / "classifier.json"
+    if not path.exists() or not (folder / "saved_model").is_dir():
+        raise FileNotFoundError(f"{folder} holds no finished run of a classifier of images")
+    noted = json.loads(path.read_text("utf-8"))
+    return tuple(noted["image_size"]), noted["class_names"]
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _check(folder: Path) -> None:
+    if folder.is_file():
+        raise ValueError(f"--workdir must be a folder, got the file {str(folder)!r}")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "flags.json").exists():
+        raise ValueError(f"--workdir must be new or hold a run, got {str(folder)!r} with other files")
+
+
+def _compare(folder: Path, compared: dict[str, object]) -> None:
+    before = json.loads((folder / "flags.json").read_text("utf-8"))
+    changed = [k for k in compared if before.get(k) != compared[k]]
+    if changed:
+        differ = ", ".join(f"{k.replace('_', '-')} {before.get(k)} -> {compared[k]}" for k in changed)
+        raise ValueError(
+            f"{folder} holds a run with other flags ({differ}): --fresh starts over, --workdir "
+            "takes another folder"
+        )
+
+
+def _report_again(folder: Path) -> None:
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    print(f"this run is finished: {folder} (--fresh starts over)\n{report['line']}")
+    sys.exit(_status(report))
+
+
+def _status(report: dict) -> int:
+    if report["failed"]:
+        print(f"{report['figure']} is below what this recipe promises", file=sys.stderr)
+    return int(report["failed"])
