@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework import op_def_registry
 
@@ -117,7 +118,7 @@ def _refused_operations(program: Program) -> Iterator[str]:
             yield f"{node.op}: {reason} ({_where(scope, node)})"
 
 
-def _where(scope, node) -> str:
+def _where(scope: str, node: NodeDef) -> str:
     return f"in function {scope}" if scope else f"at node {node.name}"
 
 
@@ -127,7 +128,7 @@ def _in_saver(program: Program, section: str, where: tuple[str, str]) -> bool:
     return where in program.saving - program.open - program.restoring
 
 
-def _reads_own_file(names: FileNames, section: str, scope: str, node) -> bool:
+def _reads_own_file(names: FileNames, section: str, scope: str, node: NodeDef) -> bool:
     position = _FILE_NAME[section]
     if len(node.input) <= position:
         return False
@@ -141,7 +142,7 @@ def _refused_names(program: Program) -> Iterator[str]:
         if name in allowed_operations() or op_def_registry.get(name) is not None:
             yield f"{name}: a function with the name of an operation"
     names = Counter((scope, node.name) for scope, node in program.nodes())
-    names.update(("", function.signature.name) for function in graph.library.function)
+    names.update((None, function.signature.name) for function in graph.library.function)
     yield from (f"{name}: two of this name" for (_, name), count in names.items() if count > 1)
     for asset in asset_files(program.meta_graph):
         file = PurePosixPath(asset.filename)

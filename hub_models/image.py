@@ -8,7 +8,7 @@ from keras import layers
 
 from hub_models.catalogue import ADDRESSES, CATALOGUE
 from hub_models.layer import HubLayer
-from tfcourse.data.images import read_image
+from tfcourse.data.image_folders import read_image
 
 HUB_RANGE = (0.0, 1.0)  # TF Hub's common signature for images
 

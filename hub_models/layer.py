@@ -12,8 +12,9 @@ import keras
 import tensorflow as tf
 from keras import tree
 
-from hub_models import trust
+from hub_models import saved_model, trust
 from hub_models.audit import audit_folder
+from hub_models.resolve import Resolved
 
 
 @keras.saving.register_keras_serializable("tfcourse")
@@ -44,16 +45,16 @@ class HubLayer(keras.layers.Layer):
         super().__init__(name=name, dtype=dtype)
         found = trust.admit(handle, digest)
         if not (allow_unsafe and trust.may_be_unsafe()):
-            _refuse_unsafe(found.handle, audit_folder(found.folder).refused)
+            _refuse_unsafe(found)
         trust.remember(found)
         self.handle, self.digest = found.handle, found.digest
         self.signature, self.arguments = signature, dict(arguments or {})
         self.allow_unsafe = allow_unsafe
         # An attribute of the layer: checkpoints and exports find variables and tables through it.
-        self.resolved_object = _load(str(found.folder))
-        self._function, self.endpoint = _endpoint(self.resolved_object, signature)
+        self.resolved_object = saved_model.load(found.folder)
+        self._function, self.endpoint = saved_model.endpoint(self.resolved_object, signature)
         self._takes_training = "training" in self._check_arguments()
-        trained, others = _variables(self.resolved_object, self._function, self.endpoint)
+        trained, others = saved_model.variables(self.resolved_object, self._function, self.endpoint)
         # Wrapped as trainable first: Keras sorts a variable once, by what it is then.
         self.hub_trainable = [self._wrap(v, True) for v in trained]
         self.hub_other = [self._wrap(v, False) for v in others]
@@ -91,9 +92,7 @@ class HubLayer(keras.layers.Layer):
     @property
     def example_shape(self) -> tuple[int | None, ...] | None:
         """Shape of one example, without the batch; `None` where the input is not one tensor."""
-        traces = getattr(getattr(self._function, "__call__", None), "concrete_functions", None)
-        traces = traces or getattr(self._function, "concrete_functions", [self._function])
-        positional, named = traces[0].structured_input_signature
+        positional, named = saved_model.traces(self._function)[0].structured_input_signature
         specs = [x for x in tree.flatten((positional, named)) if isinstance(x, tf.TensorSpec)]
         return tuple(specs[0].shape[1:]) if len(specs) == 1 and specs[0].shape.rank else None
 
@@ -136,7 +135,7 @@ class HubLayer(keras.layers.Layer):
 
     def _check_arguments(self) -> list[str]:
         """Return the names of the function's arguments, if it takes those that were given."""
-        names = _argument_names(self._function)
+        names = saved_model.argument_names(self._function)
         unknown = set(self.arguments) - set(names)
         if self.arguments.get("training") is False:
             unknown -= {"training"}  # without that argument it runs in inference mode anyway
@@ -156,8 +155,9 @@ class HubLayer(keras.layers.Layer):
             return f"{self.handle!r} runs a signature, which cannot be trained: use trainable=False"
         if not self.hub_trainable:
             return f"{self.handle!r} has no trainable variables: use trainable=False"
-        names = ", ".join(_name(v) for v in self.hub_trainable[:3])
-        return f"trainable={value!r} matches none of the {len(self.hub_trainable)} variables ({names}, ...)"
+        names = [_name(v) for v in self.hub_trainable]
+        some = ", ".join(names[:3])
+        return f"trainable={value!r} matches none of the {len(names)} variables ({some}, ...)"
 
     def _wrap(self, variable: tf.Variable, trainable: bool) -> keras.Variable:
         """Return a Keras variable over this very `tf.Variable`."""
@@ -186,63 +186,9 @@ def _compile(trainable: bool | str) -> re.Pattern[str]:
         ) from None
 
 
-def _refuse_unsafe(handle: str, refused: tuple[str, ...]) -> None:
-    if refused:
+def _refuse_unsafe(found: Resolved) -> None:
+    if refused := audit_folder(found.folder).refused:
         raise ValueError(
-            f"{handle!r} may do more than compute: {'; '.join(refused)}. A SavedModel is a "
-            "program: pass allow_unsafe=True only if you trust its author as you trust your own code"
+            f"{found.handle!r} may do more than compute: {'; '.join(refused)}. A SavedModel is a "
+            "program: pass allow_unsafe=True only if you trust its author like your own code"
         )
-
-
-def _load(folder: str) -> object:
-    try:
-        legacy = tf.io.gfile.exists(f"{folder}/tfhub_module.pb")
-        # A TF1 Hub module keeps its inference graph under no tag at all.
-        return tf.saved_model.load(folder, tags=[] if legacy else None)
-    except RuntimeError as error:
-        if "Op type not registered" not in str(error):
-            raise
-        operation = re.search(r"Op type not registered '(\w+)'", str(error))[1]
-        raise ValueError(
-            f"{folder} needs the operation {operation}: import the library that brings it first "
-            "(tensorflow_text for text)"
-        ) from None
-
-
-def _endpoint(loaded: object, signature: str | None) -> tuple[Callable, str]:
-    """Choose what a call runs: a signature, the object itself, or Keras 3's `serve`."""
-    signatures = getattr(loaded, "signatures", {})
-    if signature is None and callable(loaded):
-        return loaded, "object"
-    if signature is None and hasattr(loaded, "serve"):
-        return loaded.serve, "serve"
-    wanted = [signature] if signature else ["serving_default", "default"]
-    for name in wanted:
-        if name in signatures:
-            return signatures[name], "signature"
-    raise ValueError(f"signature must be one of {sorted(signatures)}, got {signature!r}")
-
-
-def _argument_names(function: Callable) -> list[str]:
-    if isinstance(function, tf.types.experimental.ConcreteFunction):
-        return list(function.structured_input_signature[1])
-    spec = getattr(getattr(function, "__call__", function), "function_spec", None)
-    spec = spec or getattr(function, "function_spec", None)
-    return list(spec.arg_names) if spec else []
-
-
-def _variables(loaded, function, endpoint) -> tuple[list[tf.Variable], list[tf.Variable]]:
-    """Return the variables that may train, and the others."""
-    everything = list(getattr(loaded, "variables", None) or [])
-    if not everything:  # a module without lists: what its functions use
-        traces = getattr(getattr(function, "__call__", function), "concrete_functions", [function])
-        everything = list({id(v): v for trace in traces for v in trace.variables}.values())
-    if endpoint == "signature":
-        return [], everything
-    listed = getattr(loaded, "trainable_variables", None)
-    trained = [v for v in everything if v.trainable] if listed is None else list(listed)
-    ids = {id(v) for v in trained}
-    # Keras cannot hold a variable of unknown shape; checkpoints see it through the object.
-    known = [v for v in everything if v.shape.is_fully_defined()]
-    trained = [v for v in trained if v.shape.is_fully_defined()]
-    return trained, [v for v in known if id(v) not in ids]

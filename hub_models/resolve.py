@@ -91,7 +91,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def _resolve_address(handle: str, download: bool) -> Resolved:
     if not handle.startswith("https://"):
         raise ValueError(f"a handle must use https, got {handle!r}")
-    if match := KAGGLE_URL.fullmatch(handle.split("?")[0]):
+    if match := KAGGLE_URL.fullmatch(handle.split("?", maxsplit=1)[0]):
         kaggle = "/".join(part for part in match.groups() if part)
         return _cached(kaggle, _from_kaggle(kaggle), download)
     if handle.startswith("https://tfhub.dev/"):
@@ -117,7 +117,11 @@ def _cached(
     handle: str, fill: Callable[[Path], None], download: bool, digest: str | None = None
 ) -> Resolved:
     """Return the cache's entry for a handle; `fill` makes it where it is absent or damaged."""
-    name = re.sub(r"[^\w.-]+", "-", handle)[:60] + "-" + hashlib.sha256(handle.encode()).hexdigest()[:12]
+    name = (
+        re.sub(r"[^\w.-]+", "-", handle)[:60]
+        + "-"
+        + hashlib.sha256(handle.encode()).hexdigest()[:12]
+    )
     folder = cache_folder("hub") / name
     if not _is_whole(folder, handle, digest):
         if not download:

@@ -1,9 +1,9 @@
 """Fine-tune a pretrained TF Hub model into a classifier of images.
 
     tfcourse run fine_tune_hub_model
-    tfcourse run fine_tune_hub_model --labels-per-class 20
-    tfcourse run fine_tune_hub_model --data-dir PHOTOS --image-size 160
-    tfcourse predict runs/fine_tune_hub_model PICTURE.jpg
+    tfcourse run fine_tune_hub_model --labels-per-class 20 --workdir runs/few
+    tfcourse run fine_tune_hub_model --data-dir PHOTOS --workdir runs/photos
+    tfcourse predict runs/photos PICTURE.jpg
 
 EfficientNet-Lite0, which learned a million photos of ImageNet, looks at Fashion-MNIST: 5,000
 greyscale pictures of clothes to learn from, 1,000 to be tested on. First a linear layer learns
@@ -17,12 +17,17 @@ class are learned, and a picture shows the accuracy for 1, 2, 5, ... N labels, b
 (LeNet-5) that starts from nothing.
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
 import hub_models
 from tfcourse import cli, plots, runs, training
-from tfcourse.data import cache, images
+from tfcourse.data import cache
+from tfcourse.data.fashion_mnist import load_fashion_mnist
+from tfcourse.data.image_folders import load_folder
+from tfcourse.data.images import Images, hold_out, resize, subset_per_class, to_rgb
 from tfcourse.data.in_memory import batches
 from tfcourse.vision import build_lenet
 
@@ -31,42 +36,30 @@ STEPS = 500  # of each network in the comparison on few labels
 
 
 def parse() -> runs.Run:
-    parser = cli.flags(__doc__, epochs=3, batch_size=64, learning_rate=1e-3)
+    parser = cli.flags(__doc__, epochs=3, batch_size=32, learning_rate=1e-3)
     add = parser.add_argument
     add("--handle", default="efficientnet-lite0", help="any SavedModel from images to features")
     add("--image-size", type=cli.at_least(32), default=96, help="in pixels; default 96")
-    add("--head-epochs", type=cli.at_least(1), default=30, help="of the linear layer; default 30")
+    add("--head-epochs", type=cli.at_least(1), default=15, help="of the linear layer; default 15")
     add("--top", help="regular expression of the variables to fine-tune; default: the catalogue's")
     add("--labels-per-class", type=cli.at_least(2), help="learn from so few; compare with scratch")
     return runs.start(parser, "fine_tune_hub_model")
 
 
-def load_data(flags) -> list[images.Images]:
+def load_data(flags) -> list[Images]:
     """Return the pictures to learn from, to choose epochs by, and to be tested on."""
     size = (flags.image_size, flags.image_size)
-    if flags.data_dir:
-        train, test = images.load_folder(flags.data_dir, size)
-    else:
-        train, test = images.load_fashion_mnist()
+    train, test = load_folder(flags.data_dir, size) if flags.data_dir else load_fashion_mnist()
     if flags.smoke:
-        train, test = images.subset_per_class(train, 20, 0), images.subset_per_class(test, 5, 0)
+        train, test = subset_per_class(train, 20, 0), subset_per_class(test, 5, 0)
     if flags.labels_per_class:
-        train = images.subset_per_class(train, flags.labels_per_class, flags.seed)
-    train, validation = images.hold_out(train, 0.1, flags.seed)
-    return [images.to_rgb(images.resize(part, size)) for part in (train, validation, test)]
+        train = subset_per_class(train, flags.labels_per_class, flags.seed)
+    train, validation = hold_out(train, 0.1, flags.seed)
+    return [to_rgb(resize(part, size)) for part in (train, validation, test)]
 
 
-def compiled(model: keras.Model, learning_rate: float) -> keras.Model:
-    model.compile(
-        keras.optimizers.Adam(learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
-
-
-def learn(run, phase: str, model: keras.Model, inputs, parts, epochs: int) -> float:
-    """Train a phase of the run, keep the epoch that is best on validation, return test accuracy."""
+def learn(run, phase: str, model, inputs: Sequence[np.ndarray], parts, *, epochs: int) -> float:
+    """Train one phase, keep the epoch that is best on validation, return the test accuracy."""
     train, validation, test = (
         batches(x, part.labels, run.flags.batch_size, shuffle=part is parts[0], seed=run.flags.seed)
         for x, part in zip(inputs, parts, strict=True)
@@ -82,52 +75,80 @@ def learn(run, phase: str, model: keras.Model, inputs, parts, epochs: int) -> fl
     return training.evaluate(model, test)["accuracy"]
 
 
-def features_of(model: keras.Model, part: images.Images, flags) -> np.ndarray:
-    """Return what the frozen backbone makes of pictures: from the cache, if it has them."""
+def features_of(model: keras.Model, part: Images) -> np.ndarray:
+    """Return what the backbone, as it was published, makes of pictures: from the cache at best."""
     backbone = model.get_layer("backbone")
 
     def compute() -> np.ndarray:
         print(f"features of {len(part)} pictures ...", flush=True)
         with model.distribute_strategy.scope():
             extractor = keras.Model(model.input, backbone.output)
-        return training.predict(extractor, batches(part.images, part.labels, flags.batch_size))
+        return training.predict(extractor, batches(part.images, part.labels, 64))
 
     return cache.cached_array("features", [backbone.digest, part.images], compute)
 
 
-def linear(shape: tuple[int, ...], num_classes: int) -> keras.Model:
+def small_grey(part: Images) -> np.ndarray:
+    return resize(part, (28, 28)).images.mean(-1, keepdims=True, dtype="float32") / 255
+
+
+def build_linear(shape: tuple[int, ...], num_classes: int) -> keras.Model:
     layers = [keras.layers.Flatten(), keras.layers.Dense(num_classes)]
     return keras.Sequential([keras.Input(shape), *layers], name="linear")
 
 
-def few_labels(run, model: keras.Model, train: images.Images, test: images.Images) -> dict:
-    """Compare transfer with a start from nothing, on 1, 2, 5, ... labels of each class."""
+def compare_few_labels(run, model: keras.Model, train: Images, test: Images) -> None:
+    """Draw transfer beside a start from nothing, on 1, 2, 5, ... labels of each class."""
     flags, num_classes = run.flags, len(train.class_names)
     curves = {"pretrained features": {}, "LeNet-5 from scratch": {}}
-    steps = 5 if flags.smoke else STEPS
     most = int(np.bincount(train.labels).min())
     for n in [*(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n < most), most]:
-        parts = [images.subset_per_class(train, n, flags.seed), test]
+        few = subset_per_class(train, n, flags.seed)
         for name, curve in curves.items():
-            with model.distribute_strategy.scope():
-                if name == "pretrained features":
-                    inputs = [features_of(model, part, flags) for part in parts]
-                    network = linear(inputs[0].shape[1:], num_classes)
-                else:
-                    inputs = [small_grey(part) for part in parts]
-                    network = build_lenet(num_classes=num_classes)
-                compiled(network, flags.learning_rate)
-            data = batches(
-                inputs[0], parts[0].labels, flags.batch_size, shuffle=True, seed=flags.seed, steps=steps
+            transfer = name == "pretrained features"
+            x, x_test = (
+                features_of(model, part) if transfer else small_grey(part) for part in (few, test)
             )
+            with model.distribute_strategy.scope():
+                network = (
+                    build_linear(x.shape[1:], num_classes)
+                    if transfer
+                    else build_lenet(num_classes=num_classes)
+                )
+                training.compile_classifier(network, flags.learning_rate)
+            steps = 5 if flags.smoke else STEPS
+            data = batches(x, few.labels, 32, shuffle=True, seed=flags.seed, steps=steps)
             training.fit(network, data, 1)
-            curve[n] = training.evaluate(network, batches(inputs[1], test.labels, 256))["accuracy"]
-            print(f"{n:4} labels per class, {name}: test accuracy {curve[n]:.3f}", flush=True)
-    return curves
+            curve[n] = training.evaluate(network, batches(x_test, test.labels, 256))["accuracy"]
+            print(f"{n} labels per class, {name}: test accuracy {curve[n]:.3f}", flush=True)
+    plots.accuracy_against_labels(curves, run.folder / "labels.png")
 
 
-def small_grey(part: images.Images) -> np.ndarray:
-    return images.resize(part, (28, 28)).images.mean(-1, keepdims=True, dtype="float32") / 255
+def fine_tune(run, model: keras.Model, parts: list[Images]) -> float:
+    flags = run.flags
+    steps = -(-len(parts[0]) // flags.batch_size) * flags.epochs
+    with model.distribute_strategy.scope():
+        model.get_layer("backbone").trainable = flags.top or hub_models.top_of(flags.handle)
+        training.compile_classifier(model, flags.learning_rate / 2, decay_steps=steps)
+    pictures = [part.images for part in parts]
+    return learn(run, "fine_tuned", model, pictures, parts, epochs=flags.epochs)
+
+
+def keep(run, model: keras.Model, test: Images) -> float:
+    """Write the pictures and the models; return the test accuracy."""
+    folder = run.folder
+    logits = training.predict(model, batches(test.images, test.labels, 64))
+    plots.confusion_matrix(
+        test.labels, logits.argmax(-1), test.class_names, folder / "confusion_matrix.png"
+    )
+    plots.prediction_grid(
+        test.images, test.labels, logits, test.class_names, folder / "predictions.png"
+    )
+    with cache.atomic_file(folder / "model.keras") as file:
+        model.save(file)
+    hub_models.export(model, folder / "saved_model")
+    runs.write_classifier(folder, test.images.shape[1:3], test.class_names)
+    return float((logits.argmax(-1) == test.labels).mean())
 
 
 def main() -> int:
@@ -136,63 +157,37 @@ def main() -> int:
     strategy = training.strategy(flags.strategy)
     keras.utils.set_random_seed(flags.seed)
     parts = load_data(flags)
-    names = parts[0].class_names
-    print(f"{len(names)} classes; pictures: {[len(part) for part in parts]} (train, validation, test)")
-    with strategy.scope():
-        model = hub_models.build_image_classifier(
-            flags.handle, parts[0].images.shape[1:], len(names), augment=True
-        )
-        backbone, logits = model.get_layer("backbone"), model.get_layer("logits")
-        pixels = compiled(linear((28, 28, 1), len(names)), flags.learning_rate)
-        vector = keras.Input(model.get_layer("dropout").output.shape[1:])
-        head = keras.Model(vector, logits(model.get_layer("dropout")(vector)), name="head")
-        compiled(head, flags.learning_rate)
-    found = {
-        "raw pixels": learn(
-            run, "raw_pixels", pixels, [small_grey(p) for p in parts], parts, flags.head_epochs
-        ),
-    }
-    inputs = [features_of(model, part, flags) for part in parts]
-    found["frozen features"] = learn(run, "head", head, inputs, parts, flags.head_epochs)
-    if backbone.hub_trainable:
-        with strategy.scope():
-            backbone.trainable = flags.top or hub_models.top_of(flags.handle)
-            compiled(model, flags.learning_rate / 10)
-        pictures = [part.images for part in parts]
-        found["fine-tuned"] = learn(run, "fine_tuned", model, pictures, parts, flags.epochs)
-    else:
-        print(f"{flags.handle} cannot be trained: the features stay as they are")
-    if flags.labels_per_class:
-        curves = few_labels(run, model, parts[0], parts[2])
-        plots.accuracy_against_labels(curves, run.folder / "labels.png")
-    return finish(run, model, parts[2], found)
-
-
-def finish(run, model: keras.Model, test: images.Images, found: dict[str, float]) -> int:
-    """Write pictures and models, print the table and the last line."""
-    flags, folder = run.flags, run.folder
-    outputs = training.predict(model, batches(test.images, test.labels, flags.batch_size))
-    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(outputs))
-    chosen = probabilities.argmax(-1)
-    plots.confusion_matrix(test.labels, chosen, test.class_names, folder / "confusion_matrix.png")
-    right, wrong = np.flatnonzero(chosen == test.labels), np.flatnonzero(chosen != test.labels)
-    shown = np.concatenate([right[:12], wrong[:12]])
-    plots.prediction_grid(
-        test.images[shown],
-        test.labels[shown],
-        chosen[shown],
-        probabilities.max(-1)[shown],
-        test.class_names,
-        folder / "predictions.png",
+    shape, num_classes = parts[0].images.shape[1:], len(parts[0].class_names)
+    print(
+        f"{num_classes} classes, {[len(part) for part in parts]} pictures (train, validation, test)"
     )
-    with cache.atomic_file(folder / "model.keras") as file:
-        model.save(file)
-    hub_models.export(model, folder / "saved_model")
-    runs.write_classifier(folder, test.images.shape[1:3], test.class_names)
-    for name, value in found.items():
-        print(f"{name:20} test accuracy {value:.3f}")
-    value = float((chosen == test.labels).mean())
-    return run.report("test accuracy", value, expected=EXPECTED, tolerance=TOLERANCE, more=found)
+    with strategy.scope():
+        model = hub_models.build_image_classifier(flags.handle, shape, num_classes, augment=True)
+        backbone, dropout, logits = (model.get_layer(n) for n in ("backbone", "dropout", "logits"))
+        vector = keras.Input(dropout.output.shape[1:])
+        head = keras.Model(vector, logits(dropout(vector)), name="head")  # the model's own layers
+        pixels = build_linear((28, 28, 1), num_classes)
+        for network in (head, pixels):
+            training.compile_classifier(network, flags.learning_rate)
+
+    accuracy, epochs = {}, flags.head_epochs
+    grey = [small_grey(part) for part in parts]
+    accuracy["raw pixels"] = learn(run, "raw_pixels", pixels, grey, parts, epochs=epochs)
+    features = [features_of(model, part) for part in parts]
+    accuracy["frozen features"] = learn(run, "head", head, features, parts, epochs=epochs)
+    if flags.labels_per_class:  # before fine-tuning: what is compared is the pretrained features
+        compare_few_labels(run, model, parts[0], parts[2])
+    if backbone.hub_trainable:
+        accuracy["fine-tuned"] = fine_tune(run, model, parts)
+    else:
+        print(f"{flags.handle} cannot be trained: its features stay as they are")
+
+    value = keep(run, model, parts[2])
+    for name, measured in accuracy.items():
+        print(f"{name:16} test accuracy {measured:.3f}")
+    return run.report(
+        "test accuracy", value, expected=EXPECTED, tolerance=TOLERANCE, more={"accuracy": accuracy}
+    )
 
 
 if __name__ == "__main__":

@@ -512,7 +512,7 @@ def test_two_functions_or_nodes_of_one_name_are_refused(edited):
 def test_a_call_by_the_name_of_a_function_is_a_call(edited):
     def change(model):
         name = function_with(model, "MatMul")[0].signature.name
-        model.meta_graphs[0].graph_def.node.add(name="direct", op=name)
+        model.meta_graphs[0].graph_def.node.add(name=name, op=name)
 
     assert edited("write_plain_module", change) == ()
 

@@ -142,8 +142,8 @@ def test_progress_is_one_line_per_epoch_outside_a_terminal():
     bar = training.ProgressBar("head", console)
     history = training.fit(net(), DATA, 2, validation_data=DATA, callbacks=[bar]).history
     first, second = console.file.getvalue().splitlines()
-    assert first.startswith(f"head epoch 1/2  accuracy {history['accuracy'][0]:.4g}  loss ")
-    assert second.startswith("head epoch 2/2  accuracy ")
+    assert first.startswith(f"head epoch 1/2  loss {history['loss'][0]:.4g}  accuracy ")
+    assert second.startswith("head epoch 2/2  loss ")
     assert f"val_loss {history['val_loss'][1]:.4g}" in second
 
 

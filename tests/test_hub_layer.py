@@ -281,7 +281,10 @@ def test_nothing_to_train_is_an_error(tmp_path):
         ({"trainable": "("}, r"trainable must be a bool or a regular expression, got '\('"),
         ({"signature": "nope"}, r"signature must be one of \['serving_default'\], got 'nope'"),
         ({"signature": "serving_default", "trainable": True}, "cannot be trained"),
-        ({"arguments": {"momentum": 1}}, r"arguments must be among \['training'\], got \['momentum'\]"),
+        (
+            {"arguments": {"momentum": 1}},
+            r"arguments must be among \['training'\], got \['momentum'\]",
+        ),
     ],
 )
 def test_bad_arguments(reusable, arguments, message):

@@ -83,7 +83,9 @@ def test_a_catalogue_name_is_recorded_and_restored(tmp_path):
     again = keras.models.load_model(tmp_path / "model.keras")
     assert again.layers[1].handle == "basic-pitch"
     shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(FileNotFoundError, match="'basic-pitch' is not in the cache; hub_models.load"):
+    with pytest.raises(
+        FileNotFoundError, match=r"'basic-pitch' is not in the cache; hub_models\.load"
+    ):
         keras.models.load_model(tmp_path / "model.keras")
     assert not (tmp_path / "cache" / "hub").exists() or not any((tmp_path / "cache/hub").iterdir())
 

@@ -20,7 +20,8 @@ from tfcourse.vision import (
     preprocess,
     read_torch,
 )
-from tfcourse.vision.pretrained import MAGIC, PRETRAINED
+from tfcourse.vision.pretrained import PRETRAINED
+from tfcourse.vision.torch_file import MAGIC
 
 LITE0 = PRETRAINED["efficientnet_lite0", "imagenet"]
 STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
@@ -242,6 +243,15 @@ def test_compressed_archives_are_refused(tmp_path):
     pickled = state({"t": tensor("k", 100_000, 0, (100_000,), (1,), old=False)})
     data = new_file(pickled, zeros, kind=zipfile.ZIP_DEFLATED)
     assert "its members must not be compressed" in refused(tmp_path, data)
+
+
+def test_a_hostile_name_does_not_reach_the_terminal(tmp_path):
+    name = push("a\n\x1b[31m" + "b" * 1000)
+    message = refused(tmp_path, old_file(b"\x80\x04" + push("os") + name + b"\x93.", {}))
+    assert "it asks for os.a\\n\\x1b[31mbbb" in message
+    assert len(message) < 500
+    pickled = state({"a\x1b[31m": tensor("k", 8, 0, (8,), (1,))})
+    assert "\x1b" not in refused(tmp_path, old_file(pickled, {"k": EIGHT}))
 
 
 def test_archives_whose_members_overlap_are_refused(tmp_path):

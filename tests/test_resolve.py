@@ -124,7 +124,7 @@ def test_a_file_or_folder_that_is_no_saved_model(tmp_path):
     (tmp_path / "notes.txt").write_text("no model")
     with pytest.raises(ValueError, match=r"must be a .tar.gz of a SavedModel, got '.*notes.txt'"):
         hub_models.load(tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="is no SavedModel: it holds none of saved_model.pb"):
+    with pytest.raises(ValueError, match=r"is no SavedModel: it holds none of saved_model\.pb"):
         hub_models.load(tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_without_a_network(cache):
 
 
 def test_kaggle_needs_kagglehub_or_a_network(cache):
-    with pytest.raises((ImportError, OSError), match="kagglehub|could not download") as refusal:
+    with pytest.raises((ImportError, OSError), match=r"kagglehub|could not download") as refusal:
         hub_models.load("tfcourse/there-is-no-such-model/tensorFlow2/default/1")
     assert "\n" not in str(refusal.value)
     assert not list(cache.rglob("saved_model.pb"))

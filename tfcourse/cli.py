@@ -24,7 +24,9 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
 
 
-def flags(doc: str, *, epochs: int, batch_size: int, learning_rate: float) -> argparse.ArgumentParser:
+def flags(
+    doc: str, *, epochs: int, batch_size: int, learning_rate: float
+) -> argparse.ArgumentParser:
     """Return a parser with the flags that all recipes share.
 
     Args:
@@ -83,7 +85,9 @@ def main() -> None:
     predict.add_argument("images", metavar="IMAGE", type=Path, nargs="+")
     predict.set_defaults(command=lambda arguments: _predict(arguments.folder, arguments.images))
 
-    doctor = commands.add_parser("doctor", help="versions, devices, caches, and what would go wrong")
+    doctor = commands.add_parser(
+        "doctor", help="versions, devices, caches, and what would go wrong"
+    )
     doctor.set_defaults(command=lambda _: _doctor())
 
     arguments = parser.parse_args()
@@ -156,7 +160,9 @@ def at_least(least: int) -> Callable[[str], int]:
 
     def integer(text: str) -> int:
         if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {least}, got {text!r}"
+            )
         return int(text)
 
     return integer

@@ -49,8 +49,11 @@ def problems(found: Mapping[str, str | None], environment: Mapping[str, str]) ->
         found: What `versions` returns.
         environment: The environment's variables.
     """
+    both = bool(found.get("tensorflow") and found.get("tensorflow-tpu"))
+    # A TPU build brings TensorFlow under another name.
+    found = dict(found, tensorflow=found.get("tensorflow") or found.get("tensorflow-tpu"))
     lines = [_outside(name, found.get(name)) for name in TESTED]
-    lines += [_backend(environment), *_tpu(found), *_offline(found)]
+    lines += [_backend(environment), *_tpu(found, both), *_offline(found)]
     return [line for line in lines if line]
 
 
@@ -76,7 +79,7 @@ def report() -> int:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    head = version.split("+")[0].split("rc")[0]
+    head = version.split("+", maxsplit=1)[0].split("rc", maxsplit=1)[0]
     return tuple(int(part) for part in head.split(".") if part.isdigit())
 
 
@@ -95,12 +98,14 @@ def _backend(environment: Mapping[str, str]) -> str | None:
     return None if backend == "tensorflow" else f"KERAS_BACKEND must be tensorflow, got {backend!r}"
 
 
-def _tpu(found: Mapping[str, str | None]) -> list[str | None]:
-    if not found.get("tensorflow-tpu"):
-        return []
-    both = found.get("tensorflow") and "tensorflow lies over tensorflow-tpu: uninstall tensorflow"
-    new = found.get("libtpu") and _numbers(found["libtpu"]) > (0, 0, 31)
-    return [both, new and f"libtpu {found['libtpu']} aborts tensorflow-tpu 2.20: use libtpu<=0.0.31"]
+def _tpu(found: Mapping[str, str | None], both: bool) -> list[str]:
+    lines = []
+    if both:
+        lines.append("tensorflow lies over tensorflow-tpu: uninstall both, install tensorflow-tpu")
+    libtpu = found.get("libtpu")
+    if found.get("tensorflow-tpu") and libtpu and _numbers(libtpu) > (0, 0, 31):
+        lines.append(f"libtpu {libtpu} aborts tensorflow-tpu 2.20: use libtpu<=0.0.31")
+    return lines
 
 
 def _offline(found: Mapping[str, str | None]) -> list[str | None]:
@@ -114,7 +119,9 @@ def _devices() -> str:
         import tensorflow as tf
     except ImportError as error:
         return f"TensorFlow cannot be imported: {error}"
-    return ", ".join(d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices())
+    return ", ".join(
+        d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices()
+    )
 
 
 def _print_cache() -> None:

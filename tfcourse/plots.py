@@ -95,32 +95,34 @@ def confusion_matrix(labels, predictions, class_names: list[str], path: str | Pa
     _save(figure, path)
 
 
-def prediction_grid(  # noqa: PLR0917 (five things about each image)
-    images: np.ndarray, labels, predictions, probabilities, class_names: list[str], path: str | Path
+def prediction_grid(
+    images: np.ndarray, labels, logits, class_names: list[str], path: str | Path
 ) -> None:
-    """Draw images with what they are and what the model took them for, right ones in green.
+    """Draw up to 12 images that the model got right, in green, and up to 12 others, in red.
 
     Args:
         images: `(n, height, width, 1 or 3)` of uint8.
         labels: True classes, `(n,)` of int.
-        predictions: Predicted classes, `(n,)` of int.
-        probabilities: The model's probability of its prediction, `(n,)`.
+        logits: The model's answers, `(n, classes)`.
         class_names: Name of each class.
         path: The PNG file.
     """
-    columns = min(len(images), 6)
-    rows = -(-len(images) // columns)
-    figure = _figure(1.9 * columns, 2.35 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    logits = np.asarray(logits, "float64")
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities, predictions = (shares / shares.sum(-1, keepdims=True)).max(-1), logits.argmax(-1)
+    right = predictions == np.asarray(labels)
+    shown = [*np.flatnonzero(right)[:12], *np.flatnonzero(~right)[:12]]
+    columns = min(len(shown), 6)
+    figure = _figure(1.9 * columns, 2.35 * -(-len(shown) // columns))
+    grid = figure.subplots(-(-len(shown) // columns), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    items = zip(grid.flat, images, labels, predictions, probabilities, strict=False)
-    for axes, image, label, prediction, probability in items:
-        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-        title = f"{_short(class_names[prediction], 18)} {probability:.0%}\n"
-        if label != prediction:
-            title += f"true: {_short(class_names[label], 18)}"
-        color = RIGHT if label == prediction else WRONG
+    for axes, i in zip(grid.flat, shown, strict=False):
+        axes.imshow(images[i].squeeze(), cmap="gray", vmin=0, vmax=255)
+        title = f"{_short(class_names[predictions[i]], 18)} {probabilities[i]:.0%}\n"
+        if not right[i]:
+            title += f"true: {_short(class_names[labels[i]], 18)}"
+        color = RIGHT if right[i] else WRONG
         axes.set_title(title, color=color, fontsize=9, fontfamily=_fonts())
     _save(figure, path)
 

@@ -1,7 +1,7 @@
 """A run's folder: the flags it was started with, what it found, and whether it is finished.
 
-    flags.json     what the run was started with; the same flags continue it
-    report.json    what it found; written last, so a folder that has it is finished
+flags.json     what the run was started with; the same flags continue it
+report.json    what it found; written last, so a folder that has it is finished
 """
 
 import argparse
@@ -49,7 +49,9 @@ class Run:
             tolerance: How far below a full run may fall: three standard deviations over seeds.
             more: Other results, for the report.
         """
-        stated = f"expected {expected:.3f}" if self.is_full else "no figure is expected for these flags"
+        stated = (
+            f"expected {expected:.3f}" if self.is_full else "no figure is expected for these flags"
+        )
         line = f"{figure} {value:.3f} ({stated})"
         failed = self.is_full and value < expected - tolerance
         report = {"figure": figure, "value": value, "failed": failed, "line": line, **(more or {})}
@@ -116,14 +118,18 @@ def _check(folder: Path) -> None:
     if folder.is_file():
         raise ValueError(f"--workdir must be a folder, got the file {str(folder)!r}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "flags.json").exists():
-        raise ValueError(f"--workdir must be new or hold a run, got {str(folder)!r} with other files")
+        raise ValueError(
+            f"--workdir must be new or hold a run, got {str(folder)!r} with other files"
+        )
 
 
 def _compare(folder: Path, compared: dict[str, object]) -> None:
     before = json.loads((folder / "flags.json").read_text("utf-8"))
     changed = [k for k in compared if before.get(k) != compared[k]]
     if changed:
-        differ = ", ".join(f"{k.replace('_', '-')} {before.get(k)} -> {compared[k]}" for k in changed)
+        differ = ", ".join(
+            f"{k.replace('_', '-')} {before.get(k)} -> {compared[k]}" for k in changed
+        )
         raise ValueError(
             f"{folder} holds a run with other flags ({differ}): --fresh starts over, --workdir "
             "takes another folder"

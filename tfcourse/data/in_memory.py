@@ -28,7 +28,8 @@ def batches(
     """
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise ValueError(
-            f"inputs and targets must be equally many, at least 1, got {len(inputs)} and {len(targets)}"
+            "inputs and targets must be equally many, at least 1, "
+            f"got {len(inputs)} and {len(targets)}"
         )
     data = tf.data.Dataset.from_tensor_slices((inputs, targets))
     if shuffle:

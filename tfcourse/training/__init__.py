@@ -11,6 +11,7 @@ from tfcourse.training.callbacks import (  # noqa: E402
     ProgressBar,
     standard_callbacks,
 )
+from tfcourse.training.compiling import compile_classifier  # noqa: E402
 from tfcourse.training.loop import evaluate, fit, predict  # noqa: E402
 from tfcourse.training.steps import evaluate_step, supervised_step  # noqa: E402
 from tfcourse.training.strategies import strategy  # noqa: E402
@@ -20,6 +21,7 @@ __all__ = [
     "Curves",
     "MetricsCSV",
     "ProgressBar",
+    "compile_classifier",
     "evaluate",
     "evaluate_step",
     "fit",

@@ -211,4 +211,9 @@ class BestCheckpoint(keras.callbacks.Callback):
 
 
 def _line(logs: dict[str, float]) -> str:
-    return "  ".join(f"{name} {float(value):.4g}" for name, value in logs.items())
+    """Return the metrics as text: training before validation, the loss first."""
+
+    def order(name):
+        return name.startswith("val_"), not name.endswith("loss"), name
+
+    return "  ".join(f"{name} {float(logs[name]):.4g}" for name in sorted(logs, key=order))

