@@ -37,7 +37,7 @@ def build_image_classifier(
         trainable: Which variables of the backbone train: none, all, or those in whose name the
             regular expression is found.
         dropout: Rate between features and logits.
-        augment: Whether images are mirrored, shifted and scaled at random in training.
+        augment: Whether images are mirrored and shifted at random in training.
 
     Returns:
         A model from pixels in 0 ... 255, `(batch, *input_shape)`, to logits `(batch,
@@ -95,12 +95,11 @@ def _check(input_shape: tuple[int, int, int], num_classes: int) -> None:
 
 
 def _augmentation() -> keras.Sequential:
-    """Mirror, shift and scale images at random; only in training."""
+    """Mirror and shift images at random; only in training."""
     return keras.Sequential(
         [
             layers.RandomFlip("horizontal"),
-            layers.RandomTranslation(0.08, 0.08, fill_mode="nearest"),
-            layers.RandomZoom(0.1, fill_mode="nearest"),
+            layers.RandomTranslation(0.05, 0.05, fill_mode="nearest"),
         ],
         name="augment",
     )

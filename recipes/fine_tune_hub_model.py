@@ -69,7 +69,7 @@ def learn(run, phase: str, model, inputs: Sequence[np.ndarray], parts, *, epochs
         train,
         epochs,
         validation_data=validation,
-        callbacks=training.standard_callbacks(run.folder, phase=phase),
+        callbacks=training.standard_callbacks(run.folder, monitor="val_loss", phase=phase),
         workdir=run.folder / phase,
     )
     return training.evaluate(model, test)["accuracy"]

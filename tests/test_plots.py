@@ -88,14 +88,13 @@ def test_predictions_are_green_when_right_and_red_when_wrong(tmp_path):
         ("one", RNG.integers(0, 255, (1, 28, 28, 1), dtype="uint8")),
     ):
         labels = np.zeros(len(images), int)
-        chances = np.full(len(images), 0.9)
         for predicted, color, other in (
             (0, plots.RIGHT, plots.WRONG),
             (1, plots.WRONG, plots.RIGHT),
         ):
             path = tmp_path / f"{name}{predicted}.png"
-            predictions = np.full(len(images), predicted)
-            plots.prediction_grid(images, labels, predictions, chances, ["a猫", LONG], path)
+            logits = np.tile(np.eye(2)[predicted], (len(images), 1))
+            plots.prediction_grid(images, labels, logits, ["a猫", LONG], path)
             image = pixels(path)
             assert count(image, color) > 0
             assert count(image, other) == 0
@@ -103,7 +102,7 @@ def test_predictions_are_green_when_right_and_red_when_wrong(tmp_path):
 
 def test_an_image_is_drawn_with_its_own_grey_values(tmp_path):
     images = np.full((1, 8, 8, 1), 100, "uint8")
-    plots.prediction_grid(images, [0], [0], [1.0], ["a"], tmp_path / "a.png")
+    plots.prediction_grid(images, [0], [[1.0]], ["a"], tmp_path / "a.png")
     assert count(pixels(tmp_path / "a.png"), (100 / 255,) * 3) > 10_000
 
 
