@@ -9,8 +9,8 @@ EfficientNet-Lite0, which learned a million photos of ImageNet, looks at Fashion
 greyscale pictures of clothes to learn from, 1,000 to be tested on. First a linear layer learns
 its features, computed once; then the top of the network is trained further.
 
-Expected: a test accuracy of 0.880 (standard deviation 0.005 over three seeds; a full run fails
-below 0.865), beside about 0.83 of a linear classifier on raw pixels.
+Expected: a test accuracy of 0.881 (standard deviation 0.006 over three seeds; a full run fails
+below 0.862), beside 0.84 of a linear classifier on raw pixels.
 
 PHOTOS holds one folder of pictures per class. With `--labels-per-class N` only N labels of each
 class are learned, and a picture shows the accuracy for 1, 2, 5, ... N labels, beside a network
@@ -31,7 +31,7 @@ from tfcourse.data.images import Images, hold_out, resize, subset_per_class, to_
 from tfcourse.data.in_memory import batches
 from tfcourse.vision import build_lenet
 
-EXPECTED, TOLERANCE = 0.880, 0.015
+EXPECTED, TOLERANCE = 0.881, 0.019
 STEPS = 500  # of each network in the comparison on few labels
 
 
@@ -54,8 +54,12 @@ def load_data(flags) -> list[Images]:
         train, test = subset_per_class(train, 20, 0), subset_per_class(test, 5, 0)
     if flags.labels_per_class:
         train = subset_per_class(train, flags.labels_per_class, flags.seed)
-    train, validation = hold_out(train, 0.1, flags.seed)
-    return [to_rgb(resize(part, size)) for part in (train, validation, test)]
+    return [*hold_out(train, 0.1, flags.seed), test]
+
+
+def enlarge(part: Images, flags) -> Images:
+    """Bring pictures to the size and the colours that the model takes."""
+    return to_rgb(resize(part, (flags.image_size, flags.image_size)))
 
 
 def learn(run, phase: str, model, inputs: Sequence[np.ndarray], parts, *, epochs: int) -> float:
@@ -107,7 +111,8 @@ def compare_few_labels(run, model: keras.Model, train: Images, test: Images) -> 
         for name, curve in curves.items():
             transfer = name == "pretrained features"
             x, x_test = (
-                features_of(model, part) if transfer else small_grey(part) for part in (few, test)
+                features_of(model, enlarge(part, flags)) if transfer else small_grey(part)
+                for part in (few, test)
             )
             with model.distribute_strategy.scope():
                 network = (
@@ -130,8 +135,8 @@ def fine_tune(run, model: keras.Model, parts: list[Images]) -> float:
     with model.distribute_strategy.scope():
         model.get_layer("backbone").trainable = flags.top or hub_models.top_of(flags.handle)
         training.compile_classifier(model, flags.learning_rate / 2, decay_steps=steps)
-    pictures = [part.images for part in parts]
-    return learn(run, "fine_tuned", model, pictures, parts, epochs=flags.epochs)
+    inputs = [part.images for part in parts]
+    return learn(run, "fine_tuned", model, inputs, parts, epochs=flags.epochs)
 
 
 def keep(run, model: keras.Model, test: Images) -> float:
@@ -157,7 +162,8 @@ def main() -> int:
     strategy = training.strategy(flags.strategy)
     keras.utils.set_random_seed(flags.seed)
     parts = load_data(flags)
-    shape, num_classes = parts[0].images.shape[1:], len(parts[0].class_names)
+    pictures = [enlarge(part, flags) for part in parts]
+    shape, num_classes = pictures[0].images.shape[1:], len(parts[0].class_names)
     print(
         f"{num_classes} classes, {[len(part) for part in parts]} pictures (train, validation, test)"
     )
@@ -172,17 +178,17 @@ def main() -> int:
 
     accuracy, epochs = {}, flags.head_epochs
     grey = [small_grey(part) for part in parts]
-    accuracy["raw pixels"] = learn(run, "raw_pixels", pixels, grey, parts, epochs=epochs)
-    features = [features_of(model, part) for part in parts]
+    accuracy["raw pixels"] = learn(run, "raw_pixels", pixels, grey, parts, epochs=2 * epochs)
+    features = [features_of(model, part) for part in pictures]
     accuracy["frozen features"] = learn(run, "head", head, features, parts, epochs=epochs)
     if flags.labels_per_class:  # before fine-tuning: what is compared is the pretrained features
         compare_few_labels(run, model, parts[0], parts[2])
     if backbone.hub_trainable:
-        accuracy["fine-tuned"] = fine_tune(run, model, parts)
+        accuracy["fine-tuned"] = fine_tune(run, model, pictures)
     else:
         print(f"{flags.handle} cannot be trained: its features stay as they are")
 
-    value = keep(run, model, parts[2])
+    value = keep(run, model, pictures[2])
     for name, measured in accuracy.items():
         print(f"{name:16} test accuracy {measured:.3f}")
     return run.report(
