@@ -78,6 +78,7 @@ def _in_another_process(function: str) -> Callable[[Path], None]:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": "-1",  # this process may hold the memory of the GPU already
         }
         environment.pop("TF_CONFIG", None)
         done = subprocess.run(

@@ -110,12 +110,24 @@ def _fit_input(backbone: HubLayer, x: keras.KerasTensor) -> keras.KerasTensor:
     entry = (CATALOGUE | ADDRESSES).get(backbone.handle)
     low, high = (entry and entry.input_range) or HUB_RANGE
     x = layers.Rescaling((high - low) / 255, offset=low, name="rescale")(x)
-    if x.shape[-1] == 1:
+    *size, channels = _image_shape(backbone)
+    if x.shape[-1] == 1 and channels != 1:
         x = layers.Concatenate(name="grey_to_colour")([x, x, x])
-    size = (backbone.example_shape or ())[:2]
-    if len(size) == 2 and None not in size and size != x.shape[1:3]:
+    if None not in size and tuple(size) != x.shape[1:3]:
         x = layers.Resizing(*size, name="resize")(x)
     return x
+
+
+def _image_shape(backbone: HubLayer) -> tuple[int | None, ...]:
+    """Return the height, width and channels that the backbone takes; `None` where it takes any."""
+    spec = backbone.input_spec_of_one
+    shape = tuple(spec.shape[1:]) if spec is not None and spec.shape.rank == 4 else ()
+    if len(shape) != 3 or shape[2] not in (None, 1, 3) or not spec.dtype.is_floating:
+        raise ValueError(
+            f"{backbone.handle!r} must take images, floats (batch, height, width, 1 or 3), got "
+            f"{spec if spec is None else (spec.dtype.name, tuple(spec.shape))}"
+        )
+    return shape
 
 
 def _vector(features: keras.KerasTensor) -> keras.KerasTensor:

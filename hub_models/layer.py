@@ -53,7 +53,8 @@ class HubLayer(keras.layers.Layer):
         # An attribute of the layer: checkpoints and exports find variables and tables through it.
         self.resolved_object = saved_model.load(found.folder)
         self._function, self.endpoint = saved_model.endpoint(self.resolved_object, signature)
-        self._takes_training = "training" in self._check_arguments()
+        self._check_arguments()
+        self._trainings = saved_model.trainings(self._function)
         trained, others = saved_model.variables(self.resolved_object, self._function, self.endpoint)
         # Wrapped as trainable first: Keras sorts a variable once, by what it is then.
         self.hub_trainable = [self._wrap(v, True) for v in trained]
@@ -61,13 +62,16 @@ class HubLayer(keras.layers.Layer):
         self.built = True
         # Not `self.trainable = ...`: Keras skips an assignment of the value that is there.
         HubLayer.trainable.fset(self, trainable)
+        if trainable and not self.hub_trainable:
+            raise ValueError(self._nothing_trains(trainable))
 
     @property
     def trainable(self) -> bool | str:
         """Which variables train: `True`, `False`, or a regular expression.
 
         The expression is searched in the names of the SavedModel's variables: those where it is
-        found train, the others do not.
+        found train, the others do not. A model that holds the layer hands its own `trainable`
+        down: `True` then means all variables, whatever expression was there before.
         """
         return self._trainable
 
@@ -78,7 +82,8 @@ class HubLayer(keras.layers.Layer):
         if variables is not None:
             pattern = _compile(value)
             chosen = {id(v) for v in variables if value and pattern.search(_name(v))}
-            if value and not chosen:
+            # `True` may come from a model around this layer; `load` refuses it itself.
+            if isinstance(value, str) and not chosen:
                 raise ValueError(self._nothing_trains(value))
             for variable in variables:
                 variable.trainable = id(variable) in chosen
@@ -90,20 +95,19 @@ class HubLayer(keras.layers.Layer):
         return list(getattr(self.resolved_object, "regularization_losses", None) or [])
 
     @property
-    def example_shape(self) -> tuple[int | None, ...] | None:
-        """Shape of one example, without the batch; `None` where the input is not one tensor."""
+    def input_spec_of_one(self) -> tf.TensorSpec | None:
+        """The one tensor that a call takes; `None` where it takes several."""
         positional, named = saved_model.traces(self._function)[0].structured_input_signature
         specs = [x for x in tree.flatten((positional, named)) if isinstance(x, tf.TensorSpec)]
-        return tuple(specs[0].shape[1:]) if len(specs) == 1 and specs[0].shape.rank else None
+        return specs[0] if len(specs) == 1 else None
 
     def call(self, inputs, training=None):
         """Run the SavedModel; frozen layers run it in inference mode."""
         arguments = dict(self.arguments)
-        if self._takes_training:
-            # A Python bool: the function was traced for True and False, not for a tensor.
-            arguments.setdefault("training", bool(training and self.trainable))
-        else:
-            arguments.pop("training", None)
+        # A Python bool, and one that the function was traced for; a tensor it cannot take.
+        mode = arguments.pop("training", bool(training and self.trainable))
+        if mode in self._trainings:
+            arguments["training"] = mode
         if self.endpoint == "signature":
             outputs = self._run_signature(inputs, arguments)
         else:
@@ -133,15 +137,13 @@ class HubLayer(keras.layers.Layer):
         config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
         return cls(**config)
 
-    def _check_arguments(self) -> list[str]:
-        """Return the names of the function's arguments, if it takes those that were given."""
+    def _check_arguments(self) -> None:
         names = saved_model.argument_names(self._function)
         unknown = set(self.arguments) - set(names)
         if self.arguments.get("training") is False:
             unknown -= {"training"}  # without that argument it runs in inference mode anyway
         if unknown:
             raise ValueError(f"arguments must be among {names[1:]}, got {sorted(unknown)}")
-        return names
 
     def _run_signature(self, inputs, arguments):
         names = list(self._function.structured_input_signature[1])

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,14 +60,13 @@ def resolve(handle: str | os.PathLike, *, download: bool = True) -> Resolved:
         OSError: If it cannot be had.
     """
     handle = os.fspath(handle)
-    path = Path(handle).expanduser()
     if handle in CATALOGUE:
         return _cached(handle, CATALOGUE[handle].prepare, download, CATALOGUE[handle].digest)
     if "://" in handle:
         return _resolve_address(handle, download)
-    if path.is_dir():
-        return Resolved(str(path.resolve()), path, digest_of(path))
-    if path.is_file():
+    if (path := _existing(handle)) is not None:
+        if path.is_dir():
+            return Resolved(str(path.resolve()), path, digest_of(path, path))
         return _resolve_archive(path, download)
     if KAGGLE.fullmatch(handle):
         return _cached(handle, _from_kaggle(handle), download)
@@ -76,16 +76,36 @@ def resolve(handle: str | os.PathLike, *, download: bool = True) -> Resolved:
     )
 
 
-def digest_of(folder: Path) -> str:
-    """Return one SHA-256 digest over the names and the contents of a SavedModel's files."""
-    if not any((folder / name).is_file() for name in GRAPHS):
-        raise ValueError(f"{folder} is no SavedModel: it holds none of {', '.join(GRAPHS)}")
+def digest_of(folder: Path, name: object) -> str:
+    """Return one SHA-256 digest over the names and the contents of a SavedModel's files.
+
+    Raises:
+        ValueError: If the folder, which the message calls `name`, is no SavedModel, or links to
+            folders elsewhere.
+    """
+    if not _holds_graph(folder):
+        raise ValueError(f"{name} is no SavedModel: it holds none of {', '.join(GRAPHS)}")
     return hashlib.sha256(json.dumps(_digests(folder)).encode()).hexdigest()
 
 
+def _existing(handle: str) -> Path | None:
+    try:
+        path = Path(handle).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # too long a name, no such user
+        return None
+
+
+def _holds_graph(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in GRAPHS)
+
+
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    return {p.relative_to(folder).as_posix(): sha256(p) for p in files}
+    entries = sorted(p for p in folder.rglob("*") if p != folder / MANIFEST)
+    for link in entries:
+        if link.is_symlink() and link.is_dir():
+            raise ValueError(f"a SavedModel must hold no links to folders, got {link}")
+    return {p.relative_to(folder).as_posix(): sha256(p) for p in entries if p.is_file()}
 
 
 def _resolve_address(handle: str, download: bool) -> Resolved:
@@ -108,6 +128,12 @@ def _resolve_archive(path: Path, download: bool) -> Resolved:
 
     def extract(folder: Path) -> None:
         unpack(path, folder)
+        entries = list(folder.iterdir())
+        if len(entries) == 1 and _holds_graph(entries[0]):  # packed with the folder around it
+            for inner in list(entries[0].iterdir()):
+                inner.rename(folder / inner.name)
+            entries[0].rmdir()
+        digest_of(folder, path)
 
     entry = _cached("sha256:" + sha256(path), extract, download)
     return Resolved(str(path.resolve()), entry.folder, entry.digest)
@@ -117,11 +143,8 @@ def _cached(
     handle: str, fill: Callable[[Path], None], download: bool, digest: str | None = None
 ) -> Resolved:
     """Return the cache's entry for a handle; `fill` makes it where it is absent or damaged."""
-    name = (
-        re.sub(r"[^\w.-]+", "-", handle)[:60]
-        + "-"
-        + hashlib.sha256(handle.encode()).hexdigest()[:12]
-    )
+    readable = re.sub(r"[^\w.-]+", "-", handle)[:60]
+    name = f"{readable}-{hashlib.sha256(handle.encode()).hexdigest()[:12]}"
     folder = cache_folder("hub") / name
     if not _is_whole(folder, handle, digest):
         if not download:
@@ -130,7 +153,11 @@ def _cached(
             )
         with atomic_folder(folder) as new:
             fill(new)
-            entry = {"handle": handle, "digest": digest or digest_of(new), "files": _digests(new)}
+            entry = {
+                "handle": handle,
+                "digest": digest or digest_of(new, handle),
+                "files": _digests(new),
+            }
             (new / MANIFEST).write_text(json.dumps(entry, indent=1))
     return Resolved(handle, folder, json.loads((folder / MANIFEST).read_text())["digest"])
 
@@ -140,7 +167,7 @@ def _is_whole(folder: Path, handle: str, digest: str | None) -> bool:
         entry = json.loads((folder / MANIFEST).read_text())
         same = entry["handle"] == handle and entry["digest"] == (digest or entry["digest"])
         return same and entry["files"] == _digests(folder)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -166,21 +193,24 @@ def _from_tfhub(handle: str) -> Callable[[Path], None]:
                 f"the handle {handle!r} needs tensorflow-hub (and setuptools<82): {error}"
             ) from None
         # Its own default is a folder that every user of the machine can write to.
-        os.environ["TFHUB_CACHE_DIR"] = str(folder.parent / "download")
-        _copy_download(handle, lambda: tensorflow_hub.resolve(handle), folder)
+        before = os.environ.get("TFHUB_CACHE_DIR")
+        os.environ["TFHUB_CACHE_DIR"] = before or str(folder.parent / "download")
+        try:
+            _copy_download(handle, lambda: tensorflow_hub.resolve(handle), folder)
+        finally:
+            if before is None:
+                del os.environ["TFHUB_CACHE_DIR"]
 
     return fill
 
 
 def _copy_download(handle: str, fetch: Callable[[], str], folder: Path) -> None:
     """Fetch a SavedModel and copy it into `folder`."""
-    import shutil
-
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
         source = Path(fetch())
-        digest_of(source)
+        digest_of(source, handle)
     except Exception as error:  # each library raises its own kinds: connection, HTTP, cloud
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise OSError(

@@ -60,6 +60,20 @@ def argument_names(function: Callable) -> list[str]:
     return list(function.function_spec.arg_names)
 
 
+def trainings(function: Callable) -> set[bool]:
+    """Return the values of `training` that a function was traced for; empty if it takes none."""
+    names = argument_names(function)
+    if "training" not in names or isinstance(function, tf.types.experimental.ConcreteFunction):
+        return set()
+    index, values = names.index("training"), set()
+    for trace in traces(function):
+        positional, named = trace.structured_input_signature
+        value = positional[index] if index < len(positional) else named.get("training")
+        if isinstance(value, bool):
+            values.add(value)
+    return values
+
+
 def variables(
     loaded: object, function: Callable, kind: str
 ) -> tuple[list[tf.Variable], list[tf.Variable]]:

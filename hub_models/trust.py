@@ -30,11 +30,6 @@ def admit(handle: str, digest: str | None) -> Resolved:
     """
     instead = _instead.get()
     restoring = in_safe_mode() is not None and instead is None
-    if restoring and in_safe_mode() and Path(handle).exists() and not _note_of(handle).exists():
-        raise ValueError(
-            f"the model names the SavedModel {handle!r}, which you never loaded yourself; if you "
-            f"trust it: hub_models.load_model(path, handle={handle!r})"
-        )
     try:
         found = resolve(instead or handle, download=not restoring)
     except ValueError as error:
@@ -44,12 +39,23 @@ def admit(handle: str, digest: str | None) -> Resolved:
             f"the model's SavedModel {handle!r} is gone ({error}); "
             "hub_models.load_model(path, handle=...) tells where it is now"
         ) from None
-    if digest is not None and found.digest != digest:
+    if restoring and in_safe_mode() and not _is_known(found):
+        raise ValueError(
+            f"the model names the SavedModel {found.handle!r}, which you never loaded yourself; if "
+            f"you trust it: hub_models.load_model(path, handle={found.handle!r})"
+        )
+    if (restoring or digest is not None) and found.digest != digest:
         raise ValueError(
             f"the SavedModel {found.handle!r} is not the one that the model was saved with: "
-            f"its digest is {found.digest[:16]}..., recorded is {digest[:16]}..."
+            f"its digest is {found.digest[:16]}..., recorded is {str(digest)[:16]}..."
         )
     return found
+
+
+def _is_known(found: Resolved) -> bool:
+    """Tell whether the cache holds a SavedModel, or the user has named its folder before."""
+    in_cache = found.folder.resolve().is_relative_to(cache_folder("hub").resolve())
+    return in_cache or _note_of(found.handle).exists()
 
 
 def may_be_unsafe() -> bool:

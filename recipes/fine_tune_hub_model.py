@@ -17,7 +17,9 @@ class are learned, and a picture shows the accuracy for 1, 2, 5, ... N labels, b
 (LeNet-5) that starts from nothing.
 """
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -46,13 +48,25 @@ def parse() -> runs.Run:
     return runs.start(parser, "fine_tune_hub_model")
 
 
+def fewest(part: Images) -> int:
+    return int(np.bincount(part.labels, minlength=len(part.class_names)).min())
+
+
 def load_data(flags) -> list[Images]:
     """Return the pictures to learn from, to choose epochs by, and to be tested on."""
     size = (flags.image_size, flags.image_size)
     train, test = load_folder(flags.data_dir, size) if flags.data_dir else load_fashion_mnist()
     if flags.smoke:
-        train, test = subset_per_class(train, 20, 0), subset_per_class(test, 5, 0)
+        train, test = (
+            subset_per_class(part, min(most, fewest(part)), 0)
+            for part, most in ((train, 20), (test, 5))
+        )
     if flags.labels_per_class:
+        if flags.labels_per_class > fewest(train):
+            raise ValueError(
+                f"--labels-per-class must be at most {fewest(train)}, the pictures to learn from "
+                f"in the smallest class, got {flags.labels_per_class}"
+            )
         train = subset_per_class(train, flags.labels_per_class, flags.seed)
     return [*hold_out(train, 0.1, flags.seed), test]
 
@@ -86,7 +100,7 @@ def features_of(model: keras.Model, part: Images) -> np.ndarray:
     def compute() -> np.ndarray:
         print(f"features of {len(part)} pictures ...", flush=True)
         with model.distribute_strategy.scope():
-            extractor = keras.Model(model.input, backbone.output)
+            extractor = keras.Model(model.input, model.get_layer("dropout").input)
         return training.predict(extractor, batches(part.images, part.labels, 64))
 
     return cache.cached_array("features", [backbone.digest, part.images], compute)
@@ -101,39 +115,46 @@ def build_linear(shape: tuple[int, ...], num_classes: int) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *layers], name="linear")
 
 
-def compare_few_labels(run, model: keras.Model, train: Images, test: Images) -> None:
+def compare_few_labels(run, strategy, parts: list[Images], features: list[np.ndarray]) -> None:
     """Draw transfer beside a start from nothing, on 1, 2, 5, ... labels of each class."""
-    flags, num_classes = run.flags, len(train.class_names)
-    curves = {"pretrained features": {}, "LeNet-5 from scratch": {}}
-    most = int(np.bincount(train.labels).min())
+    flags, num_classes = run.flags, len(parts[0].class_names)
+    methods = {
+        "pretrained features": (build_linear, features),
+        "LeNet-5 from scratch": (build_lenet, [small_grey(part) for part in parts]),
+    }
+    curves = {name: {} for name in methods}
+    most = fewest(parts[0])
     for n in [*(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n < most), most]:
-        few = subset_per_class(train, n, flags.seed)
-        for name, curve in curves.items():
-            transfer = name == "pretrained features"
-            x, x_test = (
-                features_of(model, enlarge(part, flags)) if transfer else small_grey(part)
-                for part in (few, test)
-            )
-            with model.distribute_strategy.scope():
-                network = (
-                    build_linear(x.shape[1:], num_classes)
-                    if transfer
-                    else build_lenet(num_classes=num_classes)
-                )
+        for name, (build, inputs) in methods.items():
+            # Which examples are chosen depends on labels and seed alone: the same for both.
+            train = subset_per_class(replace(parts[0], images=inputs[0]), n, flags.seed)
+            with strategy.scope():
+                network = build(inputs[0].shape[1:], num_classes)
                 training.compile_classifier(network, flags.learning_rate)
             steps = 5 if flags.smoke else STEPS
-            data = batches(x, few.labels, 32, shuffle=True, seed=flags.seed, steps=steps)
+            data = batches(
+                train.images, train.labels, 32, shuffle=True, seed=flags.seed, steps=steps
+            )
             training.fit(network, data, 1)
-            curve[n] = training.evaluate(network, batches(x_test, test.labels, 256))["accuracy"]
-            print(f"{n} labels per class, {name}: test accuracy {curve[n]:.3f}", flush=True)
+            test = batches(inputs[2], parts[2].labels, 256)
+            curves[name][n] = training.evaluate(network, test)["accuracy"]
+            print(f"{n} labels per class, {name}: test accuracy {curves[name][n]:.3f}", flush=True)
     plots.accuracy_against_labels(curves, run.folder / "labels.png")
+
+
+def top_of(flags) -> bool | str:
+    return flags.top or hub_models.top_of(flags.handle)
+
+
+def digest_of(parts: list[Images]) -> str:
+    return hashlib.sha256(b"".join(part.images.tobytes() for part in parts)).hexdigest()
 
 
 def fine_tune(run, model: keras.Model, parts: list[Images]) -> float:
     flags = run.flags
     steps = -(-len(parts[0]) // flags.batch_size) * flags.epochs
     with model.distribute_strategy.scope():
-        model.get_layer("backbone").trainable = flags.top or hub_models.top_of(flags.handle)
+        model.get_layer("backbone").trainable = top_of(flags)
         training.compile_classifier(model, flags.learning_rate / 2, decay_steps=steps)
     inputs = [part.images for part in parts]
     return learn(run, "fine_tuned", model, inputs, parts, epochs=flags.epochs)
@@ -175,6 +196,10 @@ def main() -> int:
         pixels = build_linear((28, 28, 1), num_classes)
         for network in (head, pixels):
             training.compile_classifier(network, flags.learning_rate)
+        if backbone.hub_trainable:  # a wrong --top is said now, not after the head
+            backbone.trainable = top_of(flags)
+            backbone.trainable = False
+    run.open({"pictures": digest_of(parts), "backbone": backbone.digest})
 
     accuracy, epochs = {}, flags.head_epochs
     grey = [small_grey(part) for part in parts]
@@ -182,7 +207,7 @@ def main() -> int:
     features = [features_of(model, part) for part in pictures]
     accuracy["frozen features"] = learn(run, "head", head, features, parts, epochs=epochs)
     if flags.labels_per_class:  # before fine-tuning: what is compared is the pretrained features
-        compare_few_labels(run, model, parts[0], parts[2])
+        compare_few_labels(run, strategy, parts, features)
     if backbone.hub_trainable:
         accuracy["fine-tuned"] = fine_tune(run, model, pictures)
     else:

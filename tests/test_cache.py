@@ -4,9 +4,10 @@ import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tfcourse.data.cache import atomic_file, atomic_folder, cache_folder, sha256
+from tfcourse.data.cache import atomic_file, atomic_folder, cache_folder, cached_array, sha256
 
 WRITER = """
 import sys
@@ -60,3 +61,25 @@ def test_sha256_is_the_published_one(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(tmp_path / "abc") == expected
+
+
+def test_an_array_is_computed_once_and_heals(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFCOURSE_CACHE", str(tmp_path / "cache"))
+    computed = []
+
+    def compute():
+        computed.append(1)
+        return np.arange(6.0).reshape(2, 3)
+
+    key = ["model", np.ones(3)]
+    for _ in range(2):
+        np.testing.assert_array_equal(cached_array("features", key, compute)[1], [3, 4, 5])
+    assert len(computed) == 1
+    file = next((tmp_path / "cache/features").iterdir())
+    whole = file.read_bytes()
+    damages = [b"", whole[:-40], *(whole[:i] + b"X" + whole[i + 1 :] for i in (1, 8, 9, 70, 200))]
+    for damage in damages:
+        file.write_bytes(damage)
+        np.testing.assert_array_equal(cached_array("features", key, compute)[1], [3, 4, 5])
+    cached_array("features", ["model", np.zeros(3)], compute)
+    assert len(list((tmp_path / "cache/features").iterdir())) == 2

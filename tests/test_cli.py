@@ -1,5 +1,6 @@
 """The command as a user types it: real processes, their output and exit status."""
 
+import fractions
 import os
 import subprocess
 import sys
@@ -61,6 +62,7 @@ def test_a_recipes_help_is_its_docstring():
     [
         (["run", "no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: fine_tune"),
         (["predict", "nowhere", "a.jpg"], "tfcourse: nowhere holds no finished run"),
+        (["dance"], "tfcourse: argument COMMAND: invalid choice: 'dance'"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message):
@@ -78,6 +80,7 @@ def test_another_backend_is_one_line():
         ("--epochs", "0", "must be a whole number of at least 1, got '0'"),
         ("--batch-size", "many", "must be a whole number of at least 1, got 'many'"),
         ("--learning-rate", "-1", "must be a number above 0, got '-1'"),
+        ("--seed", "-1", "must be a whole number of at least 0, got '-1'"),
         ("--learning-rate", "nan", "must be a number above 0, got 'nan'"),
     ],
 )
@@ -89,10 +92,12 @@ def test_shared_flags_say_what_is_allowed(flag, value, message, monkeypatch, cap
     assert message in capsys.readouterr().err
 
 
-def start(monkeypatch, folder, *arguments):
+def start(monkeypatch, folder, *arguments, inputs=None):
     monkeypatch.setattr(sys, "argv", ["recipe", "--workdir", str(folder), *arguments])
     parser = cli.flags("A recipe.", epochs=1, batch_size=2, learning_rate=0.1)
-    return runs.start(parser, "recipe")
+    run = runs.start(parser, "recipe")
+    run.open(inputs or {"pictures": "a"})
+    return run
 
 
 def test_a_run_is_continued_reported_and_started_over(tmp_path, monkeypatch, capsys):
@@ -112,19 +117,43 @@ def test_a_run_is_continued_reported_and_started_over(tmp_path, monkeypatch, cap
     assert not (folder / "kept.txt").exists()
 
 
-def test_a_run_with_other_flags_is_refused(tmp_path, monkeypatch):
+def test_a_run_with_other_flags_or_other_data_is_refused(tmp_path, monkeypatch):
     start(monkeypatch, tmp_path / "run")
-    with pytest.raises(
-        ValueError, match=r"holds a run with other flags \(epochs 1 -> 3\): --fresh"
-    ):
+    with pytest.raises(ValueError, match=r"a run with other flags \(epochs 1 -> 3\): --fresh"):
         start(monkeypatch, tmp_path / "run", "--epochs", "3")
+    with pytest.raises(ValueError, match="holds a run with other pictures: --fresh starts over"):
+        start(monkeypatch, tmp_path / "run", inputs={"pictures": "b"})
+
+
+def test_nothing_is_lost_or_written_before_a_run_is_opened(tmp_path, monkeypatch):
+    run = start(monkeypatch, tmp_path / "run")
+    run.report("accuracy", 0.9, expected=0.88, tolerance=0.01)
+    before = sorted(p.name for p in (tmp_path / "run").iterdir())
+    monkeypatch.setattr(sys, "argv", ["recipe", "--workdir", str(tmp_path / "run"), "--fresh"])
+    runs.start(cli.flags("A recipe.", epochs=1, batch_size=2, learning_rate=0.1), "recipe")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
+    monkeypatch.setattr(sys, "argv", ["recipe", "--workdir", str(tmp_path / "new")])
+    runs.start(cli.flags("A recipe.", epochs=1, batch_size=2, learning_rate=0.1), "recipe")
+    assert not (tmp_path / "new").exists()
 
 
 def test_fresh_never_clears_a_folder_that_is_no_run(tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="must be new or hold a run"):
         start(monkeypatch, tmp_path, "--fresh")
+    with pytest.raises(ValueError, match=r"must be a folder, got the file '.*thesis.txt'"):
+        start(monkeypatch, tmp_path / "thesis.txt" / "run")
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_damaged_or_half_written_folder(tmp_path, monkeypatch):
+    (tmp_path / "run/.flags.json-x1").mkdir(parents=True)
+    start(monkeypatch, tmp_path / "run")
+    for damage in ("{", "[]"):
+        (tmp_path / "run/flags.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"flags\.json is damaged .*: --fresh starts"):
+            start(monkeypatch, tmp_path / "run")
+    start(monkeypatch, tmp_path / "run", "--fresh")
 
 
 def test_a_full_run_below_what_is_promised_fails(tmp_path, monkeypatch, capsys):
@@ -138,17 +167,13 @@ def test_a_full_run_below_what_is_promised_fails(tmp_path, monkeypatch, capsys):
 
 def test_an_error_that_is_not_ours_keeps_its_traceback():
     def faulty():
-        return int("not a number, in the library's own code")
+        return fractions.Fraction("not a number, said by the standard library")
 
     with pytest.raises(SystemExit) as stop:
-        cli.execute(lambda: cli.at_least(1) and _raise_ours())
+        cli.execute(lambda: runs.read_classifier(Path("nowhere")))
     assert stop.value.code == 2
     with pytest.raises(ValueError, match="not a number"):
         cli.execute(faulty)
-
-
-def _raise_ours():
-    runs.read_classifier(Path("nowhere"))
 
 
 HEALTHY = {name: low for name, (low, _) in doctor.TESTED.items()} | {

@@ -98,6 +98,32 @@ def test_freeze_and_unfreeze(reusable):
     assert len(model.trainable_variables) == 4
 
 
+def test_a_model_around_a_signature_can_be_frozen_and_unfrozen(reusable):
+    layer = hub_models.load(reusable, signature="serving_default")
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)])
+    for value, count in ((False, 0), (True, 2)):
+        model.trainable = value
+        assert len(model.trainable_variables) == count
+
+
+def test_unfreezing_asks_for_another_compile(reusable):
+    layer = hub_models.load(reusable, trainable="output")
+    model, data = classifier(layer), tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+    training.fit(model, data, 1)
+    layer.trainable = True
+    with pytest.raises(ValueError, match="must be compiled again after its trainable variables"):
+        training.fit(model, data, 1)
+
+
+def test_a_function_traced_only_with_its_default(tmp_path):
+    root = tf.train.Checkpoint(scale=tf.Variable(2.0, name="scale"))
+    root.__call__ = tf.function(lambda x, training=None: x * root.scale)
+    root.__call__.get_concrete_function(tf.TensorSpec([None, 4]))
+    tf.saved_model.save(root, str(tmp_path / "model"))
+    layer = hub_models.load(tmp_path / "model", trainable=True)
+    np.testing.assert_array_equal(layer(X, training=True), 2 * X)
+
+
 def test_only_what_the_expression_names_moves(reusable):
     layer = hub_models.load(reusable, trainable="output", arguments={"training": False})
     before = values(layer)

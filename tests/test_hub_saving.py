@@ -103,6 +103,25 @@ def test_a_swapped_handle_is_refused(saved, tmp_path):
         keras.models.load_model(path)
 
 
+def test_no_spelling_of_a_path_gets_round_the_notes(saved, tmp_path, monkeypatch):
+    _, path, _ = saved
+    other = savedmodels.write_plain_module(tmp_path / "other")
+    digest = hub_models.resolve(other).digest
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for spelling in ("~/other", "other", "./other", str(tmp_path / "reusable/../other")):
+        edit_config(path, lambda config, h=spelling: config.update(handle=h, digest=digest))
+        with pytest.raises(ValueError, match="which you never loaded yourself"):
+            keras.models.load_model(path)
+
+
+def test_a_file_without_a_digest_is_refused(saved):
+    _, path, _ = saved
+    edit_config(path, lambda config: config.update(digest=None))
+    with pytest.raises(ValueError, match="not the one that the model was saved with"):
+        keras.models.load_model(path)
+
+
 def test_a_changed_saved_model_is_refused(saved):
     _, path, folder = saved
     shutil.rmtree(folder)
@@ -181,7 +200,7 @@ def test_export_stores_each_weight_once_and_trains_again(tmp_path):
     assert not np.array_equal(loaded(X, training=True), loaded(X, training=True))  # dropout
     again = hub_models.load(tmp_path / "exported", trainable=True)
     assert len(again.trainable_weights) == len(model.trainable_weights)
-    assert again.example_shape == (4,)
+    assert tuple(again.input_spec_of_one.shape) == (None, 4)
 
 
 def test_export_keeps_what_was_there_when_it_fails(tmp_path):

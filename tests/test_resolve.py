@@ -1,6 +1,7 @@
 """Handles: what each kind resolves to, and that nothing is left behind where one is refused."""
 
 import io
+import os
 import stat
 import tarfile
 
@@ -62,10 +63,32 @@ def test_the_cache_is_private_and_heals(reusable, tmp_path, cache):
     path = pack(reusable, tmp_path / "model.tar.gz")
     found = resolve(path)
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    for damage in ("saved_model.pb", "variables/variables.index", "tfcourse.json"):
-        (found.folder / damage).write_bytes(b"half")
+    damages = [("saved_model.pb", b"half"), ("variables/variables.index", b"half")]
+    damages += [("tfcourse.json", content) for content in (b"half", b"[]", b"null", b"{}")]
+    for name, content in damages:
+        (found.folder / name).write_bytes(content)
         assert resolve(path).digest == found.digest
         np.testing.assert_array_equal(hub_models.load(path)(X), hub_models.load(reusable)(X))
+
+
+def test_an_archive_may_hold_the_folder_itself(reusable, tmp_path):
+    with tarfile.open(tmp_path / "model.tgz", "w:gz") as archive:
+        archive.add(reusable, "model")
+    found = resolve(tmp_path / "model.tgz")
+    assert found.digest == resolve(reusable).digest
+
+
+def test_the_digest_covers_every_file(tmp_path):
+    folder = savedmodels.write_text_tables(tmp_path / "text")
+    digests = {resolve(folder).digest}
+    for name in ("assets/text-words.txt", "assets/tfcourse.json", "variables/variables.index"):
+        (folder / name).write_text("other\n")
+        digests.add(resolve(folder).digest)
+    assert len(digests) == 4
+    (folder / "variables").rename(tmp_path / "elsewhere")
+    (folder / "variables").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="must hold no links to folders, got"):
+        resolve(folder)
 
 
 def test_a_model_restored_from_the_cache_heals_too_or_says_so(reusable, tmp_path):
@@ -111,6 +134,8 @@ def test_a_truncated_archive(reusable, tmp_path, cache):
         ("no/where", "no such handle: 'no/where'"),
         ("http://tfhub.dev/google/nnlm-en-dim50/2", "a handle must use https, got 'http:"),
         ("https://example.com/model.tar.gz", "an address must be of tfhub.dev or kaggle.com"),
+        ("x" * 300, "no such handle: 'xxx"),
+        ("~nosuchuser/model", "no such handle: '~nosuchuser/model'"),
         ("gs://bucket/model", "a handle must use https, got 'gs:"),
     ],
 )
@@ -128,11 +153,13 @@ def test_a_file_or_folder_that_is_no_saved_model(tmp_path):
         hub_models.load(tmp_path)
 
 
-def test_without_a_network(cache):
+def test_without_a_network(cache, monkeypatch):
     """A real attempt; on a machine that reaches tfhub.dev it would succeed."""
+    monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
     handle = "https://tfhub.dev/tfcourse/there-is-no-such-model/1"
     with pytest.raises(OSError, match=f"could not download '{handle}'") as refusal:
         hub_models.load(handle)
+    assert "TFHUB_CACHE_DIR" not in os.environ
     assert "\n" not in str(refusal.value)
     assert not list(cache.rglob("saved_model.pb"))
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import tfcourse
 
@@ -24,6 +25,14 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def flags(
     doc: str, *, epochs: int, batch_size: int, learning_rate: float
 ) -> argparse.ArgumentParser:
@@ -35,15 +44,18 @@ def flags(
         batch_size: Default number of examples in a step, over all replicas.
         learning_rate: Default learning rate.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = Parser(
+        prog=f"tfcourse run {Path(sys.argv[0]).stem}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--epochs", type=at_least(1), default=epochs, help=f"default {epochs}")
     add("--batch-size", type=at_least(1), default=batch_size, help=f"default {batch_size}")
     add("--learning-rate", type=_positive, default=learning_rate, help=f"default {learning_rate}")
     add("--strategy", default="auto", help="auto, cpu, cpu:N, gpu, mirrored, multi-worker or tpu")
-    add("--seed", type=int, default=0, help="of weights, order and augmentation; default 0")
+    add("--seed", type=at_least(0), default=0, help="of weights, order and augmentation; default 0")
     add("--data-dir", type=Path, help="your own data instead of the recipe's")
     add("--workdir", type=Path, help="the run's folder; default runs/NAME")
     add("--fresh", action="store_true", help="start over, even if the folder holds a run")
@@ -58,15 +70,16 @@ def execute(command: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; the same command continues")
     except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("TFCOURSE_DEBUG") or not _raised_by_us(error):
+        ours = isinstance(error, OSError) or _raised_by_us(error)
+        if os.environ.get("TFCOURSE_DEBUG") or not ours:
             raise
-        print(f"tfcourse: {error}", file=sys.stderr)
+        print("tfcourse:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
 
 
 def main() -> None:
     """Entry point of the command `tfcourse`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tfcourse", description="A course in deep learning on Keras 3 and TensorFlow."
     )
     parser.add_argument("--version", action="version", version=f"tfcourse {tfcourse.__version__}")
@@ -159,7 +172,7 @@ def at_least(least: int) -> Callable[[str], int]:
     """Return the type of a flag that takes a whole number of at least `least`."""
 
     def integer(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
+        if not text.lstrip("-").isdigit() or not least <= int(text) < 2**32:
             raise argparse.ArgumentTypeError(
                 f"must be a whole number of at least {least}, got {text!r}"
             )

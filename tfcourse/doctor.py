@@ -52,7 +52,10 @@ def problems(found: Mapping[str, str | None], environment: Mapping[str, str]) ->
     both = bool(found.get("tensorflow") and found.get("tensorflow-tpu"))
     # A TPU build brings TensorFlow under another name.
     found = dict(found, tensorflow=found.get("tensorflow") or found.get("tensorflow-tpu"))
-    lines = [_outside(name, found.get(name)) for name in TESTED]
+    on_tpu = bool(found.get("tensorflow-tpu"))
+    # Installing these there would put a plain tensorflow over the TPU build.
+    skipped = ("tensorflow-hub", "keras-tuner", "setuptools") if on_tpu else ()
+    lines = [_outside(name, found.get(name)) for name in TESTED if name not in skipped]
     lines += [_backend(environment), *_tpu(found, both), *_offline(found)]
     return [line for line in lines if line]
 

@@ -228,7 +228,8 @@ def _width(text: str) -> int:
 def _printable(text: str) -> str:
     """Replace what no installed font can draw by a box; matplotlib would draw one and warn."""
     known = _letters()
-    return "".join(letter if ord(letter) in known else "□" for letter in text)
+    text = "".join(letter if ord(letter) in known else "□" for letter in text)
+    return text.replace("$", r"\$")  # matplotlib would read formulas between two of them
 
 
 @functools.cache

@@ -25,11 +25,37 @@ class Run:
         folder: Where everything is written.
         is_full: Whether the flags are those for which the recipe states an expected result; the
             seed and the devices may differ.
+        compared: The flags that have to be the same when the run is continued.
     """
 
     flags: argparse.Namespace
     folder: Path
     is_full: bool
+    compared: dict[str, object]
+
+    def open(self, inputs: dict[str, str]) -> None:
+        """Open the folder: what a recipe does once its data and its model are there.
+
+        Until then nothing is written, and nothing is lost by a wrong flag.
+
+        Args:
+            inputs: Digests of what goes into the run, by name: the same flags with other data are
+                another run.
+
+        Raises:
+            ValueError: If the folder holds a run with other inputs.
+        """
+        if self.flags.fresh and self.folder.exists():
+            shutil.rmtree(self.folder.resolve())
+        before = _read(self.folder / "flags.json") or {"inputs": inputs}
+        for name, digest in inputs.items():
+            if before["inputs"].get(name) != digest:
+                raise ValueError(
+                    f"{self.folder} holds a run with other {name}: --fresh starts over, --workdir "
+                    "takes another folder"
+                )
+        write_json(self.folder / "flags.json", {"flags": self.compared, "inputs": inputs})
+        print(f"run folder: {self.folder}", flush=True)
 
     def report(
         self,
@@ -61,10 +87,10 @@ class Run:
 
 
 def start(parser: argparse.ArgumentParser, name: str) -> Run:
-    """Read the flags and open the run's folder.
+    """Read the flags and look at the run's folder; `Run.open` opens it.
 
     A folder with an unfinished run of the same flags is continued; a finished one is reported,
-    and the program ends; `--fresh` clears the folder first.
+    and the program ends; `--fresh` starts over.
 
     Raises:
         ValueError: If the folder holds something else, or a run with other flags.
@@ -75,15 +101,12 @@ def start(parser: argparse.ArgumentParser, name: str) -> Run:
     defaults = {k: _plain(parser.get_default(k)) for k in compared}
     is_full = all(compared[k] == defaults[k] for k in compared if k != "seed")
     _check(folder)
-    if flags.fresh and folder.exists():
-        shutil.rmtree(folder)
-    if (folder / "flags.json").exists():
-        _compare(folder, compared)
-        if (folder / "report.json").exists():
-            _report_again(folder)
-    write_json(folder / "flags.json", compared)
-    print(f"run folder: {folder}")
-    return Run(flags, folder, is_full)
+    before = None if flags.fresh else _read(folder / "flags.json")
+    if before is not None:
+        _compare(folder, before["flags"], compared)
+        if (report := _read(folder / "report.json")) is not None:
+            _report_again(folder, report)
+    return Run(flags, folder, is_full, compared)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -103,10 +126,9 @@ def read_classifier(folder: Path) -> tuple[tuple[int, int], list[str]]:
     Raises:
         FileNotFoundError: If the folder holds no finished run of a classifier of images.
     """
-    path = folder / "classifier.json"
-    if not path.exists() or not (folder / "saved_model").is_dir():
+    noted = _read(folder / "classifier.json")
+    if noted is None or not (folder / "saved_model").is_dir():
         raise FileNotFoundError(f"{folder} holds no finished run of a classifier of images")
-    noted = json.loads(path.read_text("utf-8"))
     return tuple(noted["image_size"]), noted["class_names"]
 
 
@@ -115,16 +137,30 @@ def _plain(value: object) -> object:
 
 
 def _check(folder: Path) -> None:
-    if folder.is_file():
-        raise ValueError(f"--workdir must be a folder, got the file {str(folder)!r}")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "flags.json").exists():
+    file = next((p for p in (folder, *folder.parents) if p.is_file()), None)
+    if file is not None:
+        raise ValueError(f"--workdir must be a folder, got the file {str(file)!r}")
+    others = folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
+    if others and not (folder / "flags.json").exists():
         raise ValueError(
             f"--workdir must be new or hold a run, got {str(folder)!r} with other files"
         )
 
 
-def _compare(folder: Path, compared: dict[str, object]) -> None:
-    before = json.loads((folder / "flags.json").read_text("utf-8"))
+def _read(path: Path) -> dict | None:
+    """Return what a JSON file holds, or `None` if there is none."""
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("no table")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): --fresh starts the run over") from None
+    return value
+
+
+def _compare(folder: Path, before: dict[str, object], compared: dict[str, object]) -> None:
     changed = [k for k in compared if before.get(k) != compared[k]]
     if changed:
         differ = ", ".join(
@@ -136,8 +172,7 @@ def _compare(folder: Path, compared: dict[str, object]) -> None:
         )
 
 
-def _report_again(folder: Path) -> None:
-    report = json.loads((folder / "report.json").read_text("utf-8"))
+def _report_again(folder: Path, report: dict) -> None:
     print(f"this run is finished: {folder} (--fresh starts over)\n{report['line']}")
     sys.exit(_status(report))
 

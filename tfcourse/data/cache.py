@@ -17,6 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+# What numpy.load raises for a file that is not as it was written.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile)
+
 
 def cache_folder(*parts: str) -> Path:
     """Return the folder `parts` below the user's cache; it is made when it is missing."""
@@ -99,8 +102,9 @@ def cached_array(
             name.update(np.ascontiguousarray(part))
     # An npz file has a checksum, so that a damaged one is noticed.
     file = cache_folder(kind) / f"{name.hexdigest()}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return np.load(file, allow_pickle=False)["array"]
+    with contextlib.suppress(*DAMAGED):
+        with np.load(file, allow_pickle=False) as arrays:
+            return arrays["array"]
     array = compute()
     with atomic_file(file) as new:
         np.savez(new, array=array)

@@ -155,8 +155,21 @@ def build(model: keras.Model, data: tf.data.Dataset) -> None:
             model.compute_loss(x, y, y_pred, weight, training=False)
             model.compute_metrics(x, y, y_pred, weight)
             model.reset_metrics()
-        if model.built and model.optimizer is not None and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        _build_optimizer(model)
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    if model.optimizer is None or not model.built:
+        return
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    known = {id(v) for v in model.optimizer._trainable_variables}
+    new = [v.path for v in model.trainable_variables if id(v) not in known]
+    if new:
+        raise ValueError(
+            f"the model must be compiled again after its trainable variables changed: the "
+            f"optimizer does not know {new[0]!r}"
+        )
 
 
 def _update_metrics(model, loss, share, batch, y_pred) -> dict[str, tf.Tensor]:
