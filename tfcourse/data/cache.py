@@ -102,9 +102,8 @@ def cached_array(
             name.update(np.ascontiguousarray(part))
     # An npz file has a checksum, so that a damaged one is noticed.
     file = cache_folder(kind) / f"{name.hexdigest()}.npz"
-    with contextlib.suppress(*DAMAGED):
-        with np.load(file, allow_pickle=False) as arrays:
-            return arrays["array"]
+    with contextlib.suppress(*DAMAGED), open(file, "rb") as opened:
+        return np.load(opened, allow_pickle=False)["array"]
     array = compute()
     with atomic_file(file) as new:
         np.savez(new, array=array)
