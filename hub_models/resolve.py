@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,10 @@ def _from_kaggle(handle: str) -> Callable[[Path], None]:
 def _from_tfhub(handle: str) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
         try:
-            import tensorflow_hub
+            with warnings.catch_warnings():
+                # It imports pkg_resources, which says that it will go.
+                warnings.simplefilter("ignore")
+                import tensorflow_hub
         except ImportError as error:
             raise ImportError(
                 f"the handle {handle!r} needs tensorflow-hub (and setuptools<82): {error}"

@@ -1,1 +1,4 @@
-"""Where data sets come from and how they become arrays; NumPy only, no TensorFlow."""
+"""Where data sets come from and how they become arrays.
+
+Only `in_memory`, which makes batches of them, imports TensorFlow.
+"""
