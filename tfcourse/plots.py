@@ -111,7 +111,7 @@ def prediction_grid(
     shares = np.exp(logits - logits.max(-1, keepdims=True))
     probabilities, predictions = (shares / shares.sum(-1, keepdims=True)).max(-1), logits.argmax(-1)
     right = predictions == np.asarray(labels)
-    shown = [*np.flatnonzero(right)[:12], *np.flatnonzero(~right)[:12]]
+    shown = [*_spread(np.flatnonzero(right), 12), *_spread(np.flatnonzero(~right), 12)]
     columns = min(len(shown), 6)
     figure = _figure(1.9 * columns, 2.35 * -(-len(shown) // columns))
     grid = figure.subplots(-(-len(shown) // columns), columns, squeeze=False)
@@ -125,6 +125,12 @@ def prediction_grid(
         color = RIGHT if right[i] else WRONG
         axes.set_title(title, color=color, fontsize=9, fontfamily=_fonts())
     _save(figure, path)
+
+
+def _spread(indices: np.ndarray, count: int) -> np.ndarray:
+    """Choose up to `count` indices from first to last, for examples that come class by class."""
+    chosen = np.linspace(0, len(indices) - 1, min(count, len(indices)))
+    return indices[chosen.astype(int)]
 
 
 def accuracy_against_labels(curves: dict[str, dict[int, float]], path: str | Path) -> None:
