@@ -15,7 +15,7 @@ import hub_models
 from tfcourse import training
 from tfcourse.data import images
 from tfcourse.data.fashion_mnist import load_fashion_mnist
-from tfcourse.data.in_memory import batches
+from tfcourse.training import InMemory
 
 PICTURES_PER_CLASS, REPEATS, BATCH_SIZE = 50, 5, 64
 
@@ -36,7 +36,7 @@ class EpochTimes(keras.callbacks.Callback):
 
 def seconds_of_an_epoch(model: keras.Model, inputs, labels) -> float:
     times = EpochTimes()
-    data = batches(inputs, labels, BATCH_SIZE, shuffle=True)
+    data = InMemory(inputs, labels, BATCH_SIZE)
     training.fit(model, data, 2, callbacks=[times])
     return times.seconds[1]
 
@@ -47,7 +47,8 @@ def main() -> None:
     train = images.to_rgb(images.resize(train, (96, 96)))
     whole = hub_models.build_image_classifier("efficientnet-lite0", (96, 96, 3), 10)
     extractor = keras.Model(whole.input, whole.get_layer("backbone").output)
-    features = training.predict(extractor, batches(train.images, train.labels, BATCH_SIZE))
+    pictures = InMemory(train.images, train.labels, BATCH_SIZE, shuffle=False)
+    features = training.predict(extractor, pictures)
     head = keras.Sequential(
         [keras.Input((1280,)), keras.layers.Dropout(0.2), keras.layers.Dense(10)]
     )

@@ -30,7 +30,7 @@ from tfcourse.data import cache
 from tfcourse.data.fashion_mnist import load_fashion_mnist
 from tfcourse.data.image_folders import load_folder
 from tfcourse.data.images import Images, hold_out, resize, subset_per_class, to_rgb
-from tfcourse.data.in_memory import batches
+from tfcourse.training import InMemory
 from tfcourse.vision import build_lenet
 
 EXPECTED, TOLERANCE = 0.881, 0.019
@@ -78,8 +78,9 @@ def enlarge(part: Images, flags) -> Images:
 
 def learn(run, phase: str, model, inputs: Sequence[np.ndarray], parts, *, epochs: int) -> float:
     """Train one phase, keep the epoch that is best on validation, return the test accuracy."""
+    flags = run.flags
     train, validation, test = (
-        batches(x, part.labels, run.flags.batch_size, shuffle=part is parts[0], seed=run.flags.seed)
+        InMemory(x, part.labels, flags.batch_size, shuffle=part is parts[0], seed=flags.seed)
         for x, part in zip(inputs, parts, strict=True)
     )
     training.fit(
@@ -101,7 +102,7 @@ def features_of(model: keras.Model, part: Images) -> np.ndarray:
         print(f"features of {len(part)} pictures ...", flush=True)
         with model.distribute_strategy.scope():
             extractor = keras.Model(model.input, model.get_layer("dropout").input)
-        return training.predict(extractor, batches(part.images, part.labels, 64))
+        return training.predict(extractor, InMemory(part.images, part.labels, 64, shuffle=False))
 
     return cache.cached_array("features", [backbone.digest, part.images], compute)
 
@@ -132,14 +133,12 @@ def compare_few_labels(run, strategy, parts: list[Images], features: list[np.nda
                 network = build(inputs[0].shape[1:], num_classes)
                 training.compile_classifier(network, flags.learning_rate)
             steps = 5 if flags.smoke else STEPS
-            data = batches(
-                train.images, train.labels, 32, shuffle=True, seed=flags.seed, steps=steps
-            )
-            training.fit(network, data, 1)
-            test = batches(inputs[2], parts[2].labels, 256)
+            data = InMemory(train.images, train.labels, min(32, len(train)), seed=flags.seed)
+            training.fit(network, data, 1, steps_per_epoch=steps)
+            test = InMemory(inputs[2], parts[2].labels, 256, shuffle=False)
             curves[name][n] = training.evaluate(network, test)["accuracy"]
             print(f"{n} labels per class, {name}: test accuracy {curves[name][n]:.3f}", flush=True)
-    plots.accuracy_against_labels(curves, run.folder / "labels.png")
+    plots.accuracy_against_labels(curves, run.results / "labels.png")
 
 
 def top_of(flags) -> bool | str:
@@ -162,8 +161,8 @@ def fine_tune(run, model: keras.Model, parts: list[Images]) -> float:
 
 def keep(run, model: keras.Model, test: Images) -> float:
     """Write the pictures and the models; return the test accuracy."""
-    folder = run.folder
-    logits = training.predict(model, batches(test.images, test.labels, 64))
+    folder = run.results
+    logits = training.predict(model, InMemory(test.images, test.labels, 64, shuffle=False))
     plots.confusion_matrix(
         test.labels, logits.argmax(-1), test.class_names, folder / "confusion_matrix.png"
     )

@@ -14,13 +14,23 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "recipes": ("tfcourse", "hub_models"),
     "hub_models": ("tfcourse.vision", "tfcourse.data"),
-    "tfcourse.cli": ("tfcourse.runs", "tfcourse.doctor", "hub_models.image"),
-    "tfcourse.runs": ("tfcourse.data.cache",),
+    "tfcourse.cli": (
+        "tfcourse.runs",
+        "tfcourse.doctor",
+        "tfcourse.preflight",
+        "tfcourse.workers",
+        "hub_models.image",
+    ),
+    "tfcourse.preflight": ("tfcourse.training", "tfcourse.doctor"),
+    "tfcourse.workers": ("tfcourse.cluster",),
+    "tfcourse.cluster": ("tfcourse.slurm",),
+    "tfcourse.slurm": (),
+    "tfcourse.runs": ("tfcourse.data.cache", "tfcourse.cluster"),
     "tfcourse.doctor": ("tfcourse.data.cache",),
     "tfcourse.plots": ("tfcourse.data.cache",),
     "tfcourse.__main__": ("tfcourse.cli",),
     "tfcourse.vision": ("tfcourse.data.sources",),
-    "tfcourse.training": ("tfcourse.data", "tfcourse.plots"),
+    "tfcourse.training": ("tfcourse.data", "tfcourse.plots", "tfcourse.cluster"),
     "tfcourse.data": (),
     "tfcourse.__init__": (),
 }
@@ -77,7 +87,7 @@ def test_nothing_but_a_download_imports_tensorflow_hub_or_tf_keras():
 
 
 @pytest.mark.parametrize(
-    "code", ["import tfcourse", "import tfcourse.cli, tfcourse.runs, tfcourse.doctor"]
+    "code", ["import tfcourse", "import tfcourse.cli, tfcourse.runs, tfcourse.doctor, tfcourse.workers"]
 )
 def test_tensorflow_is_not_imported(code):
     code += "; import sys; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfcourse import training
+from tfcourse.training import strategies
 
 no_gpu = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="has a GPU")
 
@@ -57,13 +58,33 @@ def test_missing_gpus_are_one_clear_error(name):
         training.strategy(name)
 
 
-@pytest.mark.parametrize("config", [None, "{", "[]", "{}"])
-def test_multi_worker_needs_a_cluster(monkeypatch, config):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    if config is not None:
-        monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(ValueError, match="needs TF_CONFIG"):
+def test_multi_worker_needs_a_cluster(monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match=r"needs TF_CONFIG, .* or SLURM's variables"):
         training.strategy("multi-worker")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *("{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}}'),
+        '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+    ],
+)
+def test_a_bad_tf_config_is_refused(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match=r"TF_CONFIG must be a JSON text with cluster\.worker"):
+        training.strategy("multi-worker")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:2"])
+def test_one_process_is_its_own_chief_and_sum(name):
+    strategy = training.strategy(name)
+    assert strategies.is_chief(strategy)
+    assert strategies.sum_over_workers(strategy, True) == 1.0
 
 
 def test_looking_for_a_tpu_does_not_start_tensorflow():

@@ -88,7 +88,10 @@ def main() -> None:
     listing = commands.add_parser("list", help="the recipes, one line each")
     listing.set_defaults(command=lambda _: _list())
 
-    run = commands.add_parser("run", help="run a recipe; its own flags follow its name")
+    run = commands.add_parser(
+        "run",
+        help="run a recipe; its own flags follow its name, and --workers N rehearses N machines",
+    )
     run.add_argument("name", metavar="NAME")
     run.add_argument("rest", metavar="...", nargs=argparse.REMAINDER)
     run.set_defaults(command=lambda arguments: _run(arguments.name, arguments.rest))
@@ -103,8 +106,37 @@ def main() -> None:
     )
     doctor.set_defaults(command=lambda _: _doctor())
 
+    _add_preflight(commands)
+    _add_bench(commands)
+
     arguments = parser.parse_args()
     execute(lambda: arguments.command(arguments))
+
+
+def _add_preflight(commands) -> None:
+    preflight = commands.add_parser(
+        "preflight", help="whether a recipe or a saved model is ready for a TPU"
+    )
+    add = preflight.add_argument
+    add("target", metavar="RECIPE|MODEL.keras")
+    add("--batch-size", type=at_least(1), help="default: the recipe's, or 8 a replica")
+    add("--replicas", type=at_least(1), default=8, help="cores that share a batch; default 8")
+    preflight.set_defaults(
+        command=lambda arguments: _preflight(
+            arguments.target, arguments.batch_size, arguments.replicas
+        )
+    )
+
+
+def _add_bench(commands) -> None:
+    bench = commands.add_parser("bench", help="how fast it is: the benchmarks, one line each")
+    add = bench.add_argument
+    add("name", metavar="NAME|all", nargs="?", help="run this one, or all of them")
+    add("--quick", action="store_true", help="tiny sizes, to see that it works")
+    add("--repeats", type=at_least(1), help="how often the sides take turns")
+    bench.set_defaults(
+        command=lambda arguments: _bench(arguments.name, arguments.quick, arguments.repeats)
+    )
 
 
 def _list() -> None:
@@ -113,13 +145,29 @@ def _list() -> None:
         print(f"{name:24} {summary[0] if summary else ''}")
 
 
-def _run(name: str, rest: Sequence[str]) -> None:
+def _run(name: str, rest: Sequence[str]) -> int | None:
     if name not in recipes():
         raise ValueError(f"no recipe {name!r}; there are: {', '.join(recipes())}")
+    parser = Parser(prog=f"tfcourse run {name}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--workers", type=at_least(1))
+    arguments, rest = parser.parse_known_args(rest)
+    wants_help = bool({"-h", "--help"} & set(rest))
+    if arguments.workers and not wants_help:
+        return _run_workers(name, rest, arguments.workers)
     sys.argv = [f"tfcourse run {name}", *rest]
-    if not {"-h", "--help"} & set(rest):
+    if not wants_help:
         _start_tensorflow()
     runpy.run_path(str(recipes()[name]), run_name="__main__")
+    return None
+
+
+def _run_workers(name: str, rest: Sequence[str], count: int) -> int:
+    from tfcourse import workers
+
+    if any(word.split("=")[0] == "--strategy" for word in rest):
+        raise ValueError("--workers means --strategy multi-worker: leave --strategy out")
+    command = [sys.executable, "-m", "tfcourse", "run", name, *rest]
+    return workers.launch([*command, "--strategy", "multi-worker"], count)
 
 
 def _predict(folder: Path, images: list[Path]) -> None:
@@ -138,6 +186,29 @@ def _doctor() -> int:
     from tfcourse import doctor
 
     return doctor.report()
+
+
+def _preflight(target: str, batch_size: int | None, replicas: int) -> int:
+    is_file = target.endswith(".keras")
+    if not is_file and target not in recipes():
+        raise ValueError(f"no recipe {target!r}; there are: {', '.join(recipes())}")
+    if is_file and not Path(target).is_file():
+        raise ValueError(f"{target} is not a file")
+    _start_tensorflow()
+    from tfcourse import preflight
+
+    check = preflight.check_file if is_file else preflight.check_recipe
+    path = Path(target) if is_file else recipes()[target]
+    return preflight.say(check(path, batch_size=batch_size, replicas=replicas))
+
+
+def _bench(name: str | None, quick: bool, repeats: int | None) -> int | None:
+    from tfcourse import bench
+
+    if name is None:
+        return bench.show()
+    flags = ["--quick"] * quick + (["--repeats", str(repeats)] if repeats else [])
+    return bench.run(name, flags)
 
 
 def _start_tensorflow() -> None:

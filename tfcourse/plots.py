@@ -167,6 +167,31 @@ def accuracy_against_labels(curves: dict[str, dict[int, float]], path: str | Pat
     _save(figure, path)
 
 
+def learning_rate_curve(curve: dict[str, np.ndarray], suggestion: float, path: str | Path) -> None:
+    """Draw the loss against a learning rate that rose from step to step.
+
+    Args:
+        curve: `rate`, `loss` and `smoothed`, each `(steps,)`.
+        suggestion: The rate to mark.
+        path: The PNG file.
+    """
+    figure = _figure(6.4, 4.4)
+    axes = figure.add_subplot()
+    axes.plot(curve["rate"], curve["loss"], color=COLORS[0], alpha=0.35, lw=1, label="each step")
+    axes.plot(curve["rate"], curve["smoothed"], color=COLORS[0], lw=2, label="smoothed")
+    axes.axvline(suggestion, color=COLORS[1], ls="--", label=f"suggestion: {suggestion:.2g}")
+    # An explosion at the end would press the rest flat.
+    low, high = np.min(curve["loss"]), np.max(curve["smoothed"])
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.2 * (high - low))
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.set_title("Loss while the learning rate rises")
+    axes.legend(frameon=False)
+    _plain(axes)
+    _save(figure, path)
+
+
 def _curve(axes, name: str, history: dict[str, list[float]], epochs: int) -> None:
     for key, label, color in (
         (name, "training", COLORS[0]),

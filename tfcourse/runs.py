@@ -5,12 +5,15 @@ report.json    what it found; written last, so a folder that has it is finished
 """
 
 import argparse
+import atexit
 import json
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfcourse.cluster import read_cluster
 from tfcourse.data.cache import atomic_file
 
 NOT_COMPARED = ("workdir", "fresh", "strategy")
@@ -26,12 +29,15 @@ class Run:
         is_full: Whether the flags are those for which the recipe states an expected result; the
             seed and the devices may differ.
         compared: The flags that have to be the same when the run is continued.
+        results: Where the results are written: the folder, but of several workers only for the
+            first; the others do the same to a folder that is thrown away.
     """
 
     flags: argparse.Namespace
     folder: Path
     is_full: bool
     compared: dict[str, object]
+    results: Path
 
     def open(self, inputs: dict[str, str]) -> None:
         """Open the folder: what a recipe does once its data and its model are there.
@@ -45,6 +51,8 @@ class Run:
         Raises:
             ValueError: If the folder holds a run with other inputs.
         """
+        if self.results != self.folder:
+            return
         if self.flags.fresh and self.folder.exists():
             shutil.rmtree(self.folder.resolve())
         before = _read(self.folder / "flags.json") or {"inputs": inputs}
@@ -81,7 +89,7 @@ class Run:
         line = f"{figure} {value:.3f} ({stated})"
         failed = self.is_full and value < expected - tolerance
         report = {"figure": figure, "value": value, "failed": failed, "line": line, **(more or {})}
-        write_json(self.folder / "report.json", report)
+        write_json(self.results / "report.json", report)
         print(line)
         return _status(report)
 
@@ -106,7 +114,9 @@ def start(parser: argparse.ArgumentParser, name: str) -> Run:
         _compare(folder, before["flags"], compared)
         if (report := _read(folder / "report.json")) is not None:
             _report_again(folder, report)
-    return Run(flags, folder, is_full, compared)
+    cluster = read_cluster() if flags.strategy == "multi-worker" else None
+    results = folder if cluster is None or cluster.index == 0 else _passing_folder()
+    return Run(flags, folder, is_full, compared, results)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -130,6 +140,12 @@ def read_classifier(folder: Path) -> tuple[tuple[int, int], list[str]]:
     if noted is None or not (folder / "saved_model").is_dir():
         raise FileNotFoundError(f"{folder} holds no finished run of a classifier of images")
     return tuple(noted["image_size"]), noted["class_names"]
+
+
+def _passing_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tfcourse-worker-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _plain(value: object) -> object:

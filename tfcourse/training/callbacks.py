@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfcourse import plots
 from tfcourse.data.cache import atomic_file
+from tfcourse.training.strategies import is_chief, sum_over_workers
 
 
 def standard_callbacks(
@@ -33,7 +34,7 @@ def standard_callbacks(
     """
     folder = Path(workdir) / phase
     tensorboard = keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
-    tensorboard.reads_batches = False
+    tensorboard.reads_batches, tensorboard.chief_only = False, True
     return [
         BestCheckpoint(folder / "best.weights.h5", monitor=monitor),
         MetricsCSV(folder / "metrics.csv"),
@@ -52,7 +53,7 @@ class ProgressBar(keras.callbacks.Callback):
     """
 
     reads_batches = False
-    SECONDS_BETWEEN_READS = 0.5
+    chief_only = True
 
     def __init__(self, description: str = "", console: Console | None = None):
         super().__init__()
@@ -62,7 +63,6 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.steps = self.params.get("steps")
-        self.last_read = time.monotonic()
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(20))
             columns += (TextColumn("{task.fields[metrics]}", markup=False), TimeRemainingColumn())
@@ -71,7 +71,7 @@ class ProgressBar(keras.callbacks.Callback):
             self.bar.start()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch_start, self.batch = time.monotonic(), 0
+        self.epoch, self.epoch_start, self.batch = epoch, time.monotonic(), 0
         if self.bar:
             text = f"{self.prefix}epoch {epoch + 1}/{self.params['epochs']}"
             done = epoch * (self.steps or 0)
@@ -79,12 +79,9 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.batch = batch + 1
-        if not self.bar:
-            return
-        self.bar.advance(self.task)
-        if time.monotonic() - self.last_read > self.SECONDS_BETWEEN_READS:
-            self.bar.update(self.task, metrics=_line(self.model.get_metrics_result()))
-            self.last_read = time.monotonic()
+        if self.bar:
+            done = self.epoch * (self.steps or 0) + self.batch
+            self.bar.update(self.task, completed=done, metrics=_line(logs or {}))
 
     def on_epoch_end(self, epoch, logs=None):
         self.steps = self.steps or self.batch
@@ -112,6 +109,8 @@ class ProgressBar(keras.callbacks.Callback):
 
 class _WholeHistory(keras.callbacks.Callback):
     """Keeps the history of all epochs, those before a resume included."""
+
+    chief_only = True
 
     def on_train_begin(self, logs=None):
         self.history = {name: list(v) for name, v in self.model.history.history.items()}
@@ -201,12 +200,14 @@ class BestCheckpoint(keras.callbacks.Callback):
         if self.monitor not in logs:
             raise ValueError(f"monitor must be one of {', '.join(logs)}, got {self.monitor!r}")
         if (score := self.sign * float(logs[self.monitor])) > self.best:
-            with atomic_file(self.path) as staging:
-                self.model.save_weights(staging)
+            if is_chief(self.model.distribute_strategy):
+                with atomic_file(self.path) as staging:
+                    self.model.save_weights(staging)
             self.best = score
 
     def on_train_end(self, logs=None):
         if self.best > -math.inf:
+            sum_over_workers(self.model.distribute_strategy, 0.0)  # until the chief has written
             self.model.load_weights(self.path)
 
 

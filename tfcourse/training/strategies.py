@@ -7,12 +7,14 @@ A strategy is chosen before the model is built, because the weights are made in 
         model.compile(...)
 """
 
+import functools
 import glob
 import importlib.util
-import json
 import os
 
 import tensorflow as tf
+
+from tfcourse.cluster import meet, read_cluster
 
 NAMES = ("auto", "cpu", "cpu:N", "gpu", "mirrored", "multi-worker", "tpu")
 MAX_CPU_DEVICES = 64
@@ -27,7 +29,8 @@ def strategy(name: str = "auto") -> tf.distribute.Strategy:
         name: `auto` takes a TPU, else the GPUs, else the CPU, and prints which and why; `cpu` is
             one replica; `cpu:N` is N replicas on N logical CPU devices, to rehearse several
             replicas on any machine; `gpu` is one replica on the first GPU; `mirrored` is one on
-            each GPU; `multi-worker` reads `TF_CONFIG`; `tpu` is one replica on each TPU core.
+            each GPU; `multi-worker` is one on each GPU, else the CPU, of every process that
+            `TF_CONFIG` lists or SLURM started; `tpu` is one replica on each TPU core.
 
     Returns:
         The strategy, in whose `scope()` the model is built and compiled.
@@ -113,17 +116,25 @@ def _require_gpu(name: str) -> None:
 
 
 def _multi_worker() -> tf.distribute.Strategy:
-    try:
-        workers = json.loads(os.environ.get("TF_CONFIG", "null"))["cluster"]["worker"]
-    except (ValueError, TypeError, KeyError):
+    cluster = read_cluster()
+    if cluster is None:
         raise ValueError(
-            "strategy 'multi-worker' needs TF_CONFIG, a JSON text that lists cluster.worker"
-        ) from None
+            "strategy 'multi-worker' needs TF_CONFIG, a JSON text that lists cluster.worker, or "
+            "SLURM's variables: start it with srun, or rehearse it with `tfcourse run --workers N`"
+        )
+    meet(cluster)
+    os.environ.setdefault("TF_CONFIG", cluster.tf_config())
+    implementation = tf.distribute.experimental.CommunicationImplementation
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=implementation.AUTO if on_gpu else implementation.RING
+    )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise ValueError(
-            f"strategy 'multi-worker' failed for {len(workers)} worker(s): {_first_line(error)}"
+            f"strategy 'multi-worker' failed for {len(cluster.addresses)} worker(s): "
+            f"{_first_line(error)}"
         ) from error
 
 
@@ -157,3 +168,34 @@ def _no_tpu_device() -> str | None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Tell whether this process writes the files: of several workers only the first does."""
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return not several or strategy.extended.should_checkpoint
+
+
+def sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
+    """Add a number up over the processes of a strategy.
+
+    All of them must call this at the same place: it is how they agree, or wait for each other.
+
+    Args:
+        strategy: Any strategy; one that has a single process gives its own number back.
+        value: This process' number.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return float(value)
+    total = _summing(strategy)(tf.constant(value, tf.float32))
+    return float(total) / len(strategy.extended.worker_devices)
+
+
+@functools.cache
+def _summing(strategy: tf.distribute.Strategy) -> tf.types.experimental.PolymorphicFunction:
+    def add(value):
+        # A tensor from outside has no device, which a reduction needs.
+        parts = strategy.run(lambda: tf.identity(value))
+        return strategy.reduce("SUM", parts, axis=None)
+
+    return tf.function(add, autograph=False)

@@ -1,0 +1,320 @@
+"""What `fit` takes as `Model.fit` does, what callbacks see, and what is refused in one line."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcourse import training
+from tfcourse.training import InMemory
+
+ROWS, BATCH = 23, 8
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 5)).astype("float32")
+Y = RNG.integers(0, 3, ROWS).astype("int32")
+WEIGHTS = RNG.uniform(0.2, 2.0, ROWS).astype("float32")
+
+
+def net(optimizer="adam", units=3, **settings):
+    keras.utils.set_random_seed(7)
+    layers = [keras.Input((5,)), keras.layers.Dense(6, "tanh"), keras.layers.Dense(units)]
+    model = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, **({"loss": loss, "metrics": ["accuracy"]} | settings))
+    return model
+
+
+def batches(size=BATCH, rows=ROWS):
+    return tf.data.Dataset.from_tensor_slices((X[:rows], Y[:rows])).batch(size)
+
+
+def refused(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "message"),
+    [
+        ("mse", np.zeros((ROWS, 4)), r"targets must have the shape \(None, 3\).*'mse'.*got \("),
+        (
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            np.eye(3)[Y],
+            r"targets must have the shape \(None,\) for the loss 'sparse_categorical_crossentropy'",
+        ),
+        (
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            Y,
+            r"targets must have the shape \(None, 3\) for the loss 'categorical_crossentropy'",
+        ),
+        ("binary_crossentropy", np.zeros((ROWS, 2)), r"targets must have the shape \(None, 3\)"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["in memory", "tf.data"])
+def test_targets_of_the_wrong_shape(loss, targets, message, kind):
+    data = InMemory(X, targets, BATCH)
+    data = data if kind == "in memory" else data.dataset()
+    refused(lambda: training.fit(net(loss=loss), data, 1), message)
+
+
+def test_targets_of_one_output_of_two():
+    inputs = keras.Input((5,))
+    outputs = {name: keras.layers.Dense(n, name=name)(inputs) for name, n in (("a", 1), ("b", 2))}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"a": "mse", "b": "mse"})
+    data = InMemory(X, {"a": X[:, :1], "b": X[:, :3]}, BATCH)
+    refused(lambda: training.fit(model, data, 1), r"targets must have the shape \(None, 2\)")
+
+
+def test_inputs_of_the_wrong_shape():
+    with pytest.raises(ValueError, match=r"expected shape=\(None, 5\), found shape=\(None, 4\)"):
+        training.fit(net(), InMemory(X[:, :4], Y, BATCH), 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"steps_per_call": 0}, "steps_per_call must be at least 1, got 0"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
+        ({"jit_compile": "yes"}, "jit_compile must be True, False or 'auto', got 'yes'"),
+        ({"data": (X, Y)}, "data must be a tf.data.Dataset or InMemory, got tuple"),
+        ({"validation_data": (X, Y)}, "validation_data must be a tf.data.Dataset or InMemory, got"),
+        ({"data": batches().take(0)}, "^data must have at least one batch, got none"),
+        ({"data": batches().filter(lambda x, y: False)}, "^data must have at least one batch"),
+        ({"validation_data": batches().take(0)}, "^validation_data must have at least one batch"),
+        (
+            {"validation_data": batches().filter(lambda x, y: False)},
+            "data must have at least one batch, got none",
+        ),
+        ({"data": batches().repeat()}, "data must end, got an endless data set"),
+        ({"validation_data": batches().repeat()}, "validation_data must end"),
+    ],
+)
+def test_arguments_of_fit(settings, message):
+    settings = {"data": batches(), "epochs": 1} | settings
+    refused(
+        lambda: training.fit(net(), settings.pop("data"), settings.pop("epochs"), **settings),
+        message,
+    )
+
+
+def test_models_that_cannot_be_trained():
+    bare = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)], name="bare")
+    refused(lambda: training.fit(bare, batches(), 1), "must be compiled before training, bare is")
+    refused(lambda: training.evaluate(bare, batches()), "must be compiled")
+    strategy = training.strategy("cpu:2")
+    with strategy.scope():
+        bare.compile("sgd", "mse")
+    refused(lambda: training.fit(bare, batches(), 1), "built and compiled in its strategy's scope")
+    with strategy.scope():
+        refused(lambda: training.fit(net(), batches(1), 1), "number of replicas, 2, got 1")
+        refused(lambda: training.fit(net(), InMemory(X, Y, 1), 1), "number of replicas, 2, got 1")
+    refused(lambda: training.strategy("gpus"), "strategy must be one of .*, got 'gpus'")
+
+
+def test_a_workdir_of_another_model(tmp_path):
+    training.fit(net(), batches(), 1, workdir=tmp_path)
+    other = net(units=4)
+    message = r"is of another model: it has kernel \(6, 3\) float32 where this model has.*\(6, 4\)"
+    refused(lambda: training.fit(other, batches(), 2, workdir=tmp_path), message)
+
+
+def test_a_short_last_batch_is_no_small_batch():
+    with training.strategy("cpu:4").scope():
+        model = net()
+    assert len(training.fit(model, batches(8, 9), 1).history["loss"]) == 1
+
+
+# What works as in `Model.fit`.
+
+
+def compare(build, data, **settings):
+    """Train twice with the same settings; return both histories, after comparing the weights."""
+    ours, theirs = build(), build()
+    history = training.fit(ours, data, 3, **settings).history
+    expected = theirs.fit(data, epochs=3, shuffle=False, verbose=0, **settings).history
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert history.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=2e-6)
+    return history
+
+
+def two_inputs():
+    keras.utils.set_random_seed(3)
+    inputs = {name: keras.Input((5,), name=name) for name in ("left", "right")}
+    both = keras.layers.Concatenate()([inputs["left"], inputs["right"]])
+    outputs = {
+        "a": keras.layers.Dense(1, name="a")(both),
+        "b": keras.layers.Dense(3, name="b")(both),
+    }
+    model = keras.Model(inputs, outputs)
+    losses = {"a": "mse", "b": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    model.compile(
+        "adam",
+        losses,
+        loss_weights={"a": 0.2, "b": 3.0},
+        metrics={"a": ["mae"]},
+        weighted_metrics={"b": ["accuracy"]},
+    )
+    return model
+
+
+def test_dicts_with_weights_of_losses_and_of_rows():
+    inputs, targets = {"left": X, "right": X[::-1]}, {"a": X[:, :1], "b": Y}
+    weights = {"a": WEIGHTS, "b": WEIGHTS[::-1]}
+    data = tf.data.Dataset.from_tensor_slices((inputs, targets, weights)).batch(BATCH)
+    history = compare(two_inputs, data, validation_data=data)
+    assert {"a_loss", "b_loss", "a_mae", "b_accuracy", "val_loss"} <= set(history)
+
+
+def test_steps_per_epoch_of_an_endless_pipeline():
+    data = batches(5).repeat()  # five batches a pass: an epoch of seven begins anywhere
+    history = compare(net, data, steps_per_epoch=7, validation_data=batches())
+    assert len(history["loss"]) == 3
+
+
+# Keras says so in its first epoch, after which it knows the length.
+RUNS_OUT = pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+
+
+@RUNS_OUT
+def test_a_pipeline_of_unknown_length():
+    compare(net, batches().filter(lambda x, y: tf.reduce_sum(y) >= 0), validation_data=batches())
+
+
+def test_a_model_that_runs_eagerly():
+    calls = []
+
+    class Counts(keras.layers.Layer):
+        def call(self, x):
+            calls.append(x.shape)
+            return x
+
+    def build():
+        keras.utils.set_random_seed(7)
+        model = keras.Sequential([keras.Input((5,)), Counts(), keras.layers.Dense(3)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss, run_eagerly=True)
+        return model
+
+    compare(build, batches())
+    calls.clear()
+    training.fit(build(), batches(), 2)
+    assert calls.count((8, 5)) >= 4  # every batch goes through Python
+    assert calls.count((7, 5)) == 2
+
+
+@RUNS_OUT
+def test_sequences_of_unknown_length():
+    """A batch is as long as its longest row: one graph for all lengths."""
+
+    def build():
+        keras.utils.set_random_seed(7)
+        layers = [keras.Input((None,), dtype="int32"), keras.layers.Embedding(9, 4, mask_zero=True)]
+        layers += [keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        model.compile("adam", "mse")
+        return model
+
+    rows = [(RNG.integers(1, 9, n).astype("int32"), float(n)) for n in (3, 7, 1, 4, 5, 2, 6)]
+    spec = (tf.TensorSpec((None,), tf.int32), tf.TensorSpec(()))
+    data = tf.data.Dataset.from_generator(lambda: iter(rows), output_signature=spec)
+    compare(build, data.padded_batch(3))
+
+
+# Callbacks.
+
+
+class Ends(keras.callbacks.Callback):
+    """Notes the batches whose end it is told of."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.logs, self.iterations = [], [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(batch)
+        self.logs.append(logs)
+        self.iterations.append(int(self.model.optimizer.iterations.numpy()))
+
+
+class Rhythmic(Ends):
+    reads_batches = False
+
+
+def test_a_callback_that_reads_batches_gets_every_one_at_its_time():
+    ends = Ends()
+    training.fit(net(), InMemory(X, Y, 2), 2, callbacks=[ends])
+    assert ends.seen == [*range(12), *range(12)]
+    assert ends.iterations == list(range(1, 25))
+    assert all(set(logs) == {"loss", "accuracy"} for logs in ends.logs)
+
+
+def test_others_hear_of_many_at_once():
+    rhythmic, rows = Rhythmic(), 4000
+    x, y = np.zeros((rows, 5)), np.zeros(rows, int)
+    training.fit(net(), InMemory(x, y, 2), 1, callbacks=[rhythmic])
+    assert rhythmic.seen == sorted(rhythmic.seen)
+    assert rhythmic.seen[-1] == 1999
+    assert len(rhythmic.seen) < 200
+    assert rhythmic.iterations == [batch + 1 for batch in rhythmic.seen]
+
+
+@pytest.mark.parametrize("data", [InMemory(X, Y, 2), batches(2)], ids=["in memory", "tf.data"])
+def test_a_number_of_steps_in_a_call(data):
+    rhythmic = Rhythmic()
+    training.fit(net(), data, 1, callbacks=[rhythmic], steps_per_call=5)
+    # The last batch has one row; arrays go there by a call of its own.
+    assert rhythmic.seen in ([4, 9, 11], [4, 9, 10, 11])
+
+
+def test_training_may_stop_in_the_middle_of_an_epoch():
+    class Stop(Ends):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            self.model.stop_training = (len(self.seen)) == 15
+
+    ours, theirs = Stop(), Stop()
+    data = batches(2)
+    history = training.fit(net(), data, 5, callbacks=[ours], validation_data=data).history
+    expected = net().fit(
+        data, epochs=5, callbacks=[theirs], validation_data=data, shuffle=False, verbose=0
+    )
+    assert ours.seen == [*range(12), *range(3)]
+    assert len(history["loss"]) == len(history["val_loss"]) == 2
+    assert history["loss"][0] == pytest.approx(expected.history["loss"][0], rel=1e-6)
+
+
+def test_a_learning_rate_set_between_calls_counts_from_the_next_step():
+    class Halve(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.optimizer.learning_rate = 0.5 / (batch + 1)
+
+    ours, theirs = net("sgd"), net("sgd")
+    training.fit(ours, batches(), 2, callbacks=[Halve()])
+    theirs.fit(batches(), epochs=2, callbacks=[Halve()], shuffle=False, verbose=0)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_callbacks_are_closed_when_training_raises():
+    class Closes(keras.callbacks.Callback):
+        closed = False
+
+        def on_epoch_begin(self, epoch, logs=None):
+            raise RuntimeError("stop here")
+
+        def close(self):
+            self.closed = True
+
+    callback = Closes()
+    with pytest.raises(RuntimeError, match="stop here"):
+        training.fit(net(), batches(), 1, callbacks=[callback])
+    assert callback.closed

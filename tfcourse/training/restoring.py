@@ -1,0 +1,120 @@
+"""What a run consists of, and whether it can go on in the middle of an epoch."""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tfcourse.data.in_memory import InMemory
+
+# Operations of a graph whose random numbers come from a state that nothing can save.
+RANDOM = re.compile(r"^(Random|TruncatedNormal|ParameterizedTruncated|Multinomial)(?!.*Crop)")
+
+
+def signature(data: tf.data.Dataset | InMemory) -> dict[str, object]:
+    """Return what a continued run must have in common: all but the data's values."""
+    if isinstance(data, InMemory):
+        return data.signature()
+    return {"batches": [f"{x.dtype.name} {x.shape}" for x in keras.tree.flatten(data.element_spec)]}
+
+
+def compiled_with(model: keras.Model) -> dict[str, object]:
+    """Return how a model was compiled, as text."""
+    losses = [
+        loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
+        for loss in keras.tree.flatten(model.loss)
+    ]
+    optimizer = None if model.optimizer is None else _plain(model.optimizer.get_config())
+    return {"loss": losses, "optimizer": optimizer}
+
+
+def _plain(config):
+    if isinstance(config, dict):
+        return {k: _plain(v) for k, v in config.items() if k != "name"}
+    return config if isinstance(config, str | int | float | bool | None) else str(type(config))
+
+
+def all_variables(model: keras.Model) -> list[keras.Variable]:
+    """Return the variables of a model, its optimizer and its metrics, each once."""
+    optimizer = model.optimizer.variables if model.optimizer is not None else []
+    metrics = [v for metric in model.metrics for v in metric.variables]
+    return list({id(v): v for v in [*model.variables, *optimizer, *metrics]}.values())
+
+
+def unknown_variables(graph, known: list[tf.Variable]) -> list[tf.Variable]:
+    """Return what a step changes besides: a second optimizer, a random generator."""
+    seen = {id(part) for v in known for part in (v, *getattr(v, "values", ()))}
+    found = {id(_container(v)): _container(v) for v in graph.variables}
+    unknown = [v for i, v in found.items() if i not in seen]
+    return sorted(unknown, key=lambda v: v.name)  # a graph's own order differs between processes
+
+
+def _container(variable):
+    inside = getattr(variable, "_distributed_container", None)
+    return (inside() if inside else None) or variable
+
+
+class Place:
+    """The place of a run in its `tf.data` pipeline; `InMemory` needs none.
+
+    Two states of the iterator are kept: as it is now, and as it was at the start of its pass. The
+    first alone loses how the next pass is shuffled once all elements have entered the shuffle.
+
+    Args:
+        loop: The inner loop.
+    """
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.start = tempfile.TemporaryDirectory()
+        self.obstacles = _random_operations(loop)
+        if loop.iterator is not None:
+            try:
+                self.begin()
+            except (tf.errors.FailedPreconditionError, ValueError) as error:
+                line = re.sub(r".*}} *| *\[Op:.*", "", str(error).strip().partition("\n")[0])
+                self.obstacles.append(f"in the data, {line}")
+        if self.obstacles:
+            reasons = "; ".join(self.obstacles)
+            print(f"a resume will begin at an epoch, not to the bit: {reasons}", flush=True)
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether a run can go on in the middle of an epoch."""
+        return not self.obstacles
+
+    def close(self) -> None:
+        """Remove what was noted."""
+        self.start.cleanup()
+
+    def begin(self) -> None:
+        """Note the start of a pass."""
+        if self.loop.iterator is not None and self.can_be_kept:
+            tf.train.Checkpoint(iterator=self.loop.iterator).write(f"{self.start.name}/start")
+
+    def save(self, folder: Path) -> None:
+        """Write the place into a folder."""
+        if self.loop.iterator is not None and self.can_be_kept:
+            shutil.copytree(self.start.name, folder / "data")
+            tf.train.Checkpoint(iterator=self.loop.iterator).write(str(folder / "data" / "now"))
+
+    def restore(self, folder: Path) -> None:
+        """Go to the place that was written into a folder."""
+        if self.loop.iterator is None or not self.can_be_kept:
+            return
+        state = tf.train.Checkpoint(iterator=self.loop.iterator)
+        state.read(str(folder / "data" / "now")).assert_consumed()
+        shutil.copytree(folder / "data", self.start.name, dirs_exist_ok=True)
+        self.loop.last_start = f"{self.start.name}/start"
+
+
+def _random_operations(loop) -> list[str]:
+    if loop.model.run_eagerly:
+        return []
+    graph = loop.graph().graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    names = sorted({n.op for n in nodes if RANDOM.match(n.op)})
+    return [f"{name} in the model keeps its own state" for name in names]
