@@ -22,7 +22,7 @@ from tfcourse import training
 from tfcourse.data.in_memory import InMemory
 
 SECONDS_BETWEEN = 30.0
-BATCH_SIZE = 128
+BATCH_SIZE = 32
 
 
 class Pauses(keras.callbacks.Callback):
@@ -55,7 +55,7 @@ def build(units: int) -> keras.Model:
 
 def main() -> int:
     benchmark = Benchmark(__doc__)
-    writes, steps, units = (2, 4, 64) if benchmark.quick else (10, 40, 1_500)
+    writes, steps, units = (2, 4, 64) if benchmark.quick else (10, 20, 1_500)
     random = np.random.default_rng(0)
     inputs = random.standard_normal((writes * steps * BATCH_SIZE, 256), np.float32)
     data = InMemory(inputs, random.integers(0, 10, len(inputs)), BATCH_SIZE)

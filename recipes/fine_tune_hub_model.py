@@ -9,8 +9,8 @@ EfficientNet-Lite0, which learned a million photos of ImageNet, looks at Fashion
 greyscale pictures of clothes to learn from, 1,000 to be tested on. First a linear layer learns
 its features, computed once; then the top of the network is trained further.
 
-Expected: a test accuracy of 0.881 (standard deviation 0.006 over three seeds; a full run fails
-below 0.862), beside 0.84 of a linear classifier on raw pixels.
+Expected: a test accuracy of 0.883 (standard deviation 0.005 over three seeds; a full run fails
+below 0.869), beside 0.84 of a linear classifier on raw pixels.
 
 PHOTOS holds one folder of pictures per class. With `--labels-per-class N` only N labels of each
 class are learned, and a picture shows the accuracy for 1, 2, 5, ... N labels, beside a network
@@ -33,7 +33,7 @@ from tfcourse.data.images import Images, hold_out, resize, subset_per_class, to_
 from tfcourse.training import InMemory
 from tfcourse.vision import build_lenet
 
-EXPECTED, TOLERANCE = 0.881, 0.019
+EXPECTED, TOLERANCE = 0.883, 0.014
 STEPS = 500  # of each network in the comparison on few labels
 
 

@@ -87,7 +87,8 @@ def test_nothing_but_a_download_imports_tensorflow_hub_or_tf_keras():
 
 
 @pytest.mark.parametrize(
-    "code", ["import tfcourse", "import tfcourse.cli, tfcourse.runs, tfcourse.doctor, tfcourse.workers"]
+    "code",
+    ["import tfcourse", "import tfcourse.cli, tfcourse.runs, tfcourse.doctor, tfcourse.workers"],
 )
 def test_tensorflow_is_not_imported(code):
     code += "; import sys; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"

@@ -144,6 +144,7 @@ def _alone(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     if inner is not optimizer:
         scaled = keras.optimizers.LossScaleOptimizer
         replacements.append((scaled, "_tf_apply", scaled._common_apply))
+        replacements.append((scaled, "check_finite", _are_finite))
     for variable in {
         id(v): v for v in [*inner._trainable_variables, *optimizer.variables]
     }.values():
@@ -151,6 +152,12 @@ def _alone(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
             replacements.append((variable, "_value", variable._value._get()))
     with replaced(replacements):
         yield
+
+
+def _are_finite(optimizer: keras.optimizers.Optimizer, gradients: Sequence) -> tf.Tensor:
+    """Tell whether all gradients are numbers; Keras' own way makes whole tables of sparse ones."""
+    values = [getattr(gradient, "values", gradient) for gradient in gradients]
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values])
 
 
 @contextlib.contextmanager

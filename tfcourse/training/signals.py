@@ -11,11 +11,20 @@ from tfcourse.training.strategies import sum_over_workers
 
 
 @contextlib.contextmanager
-def stop_on_sigterm(strategy: tf.distribute.Strategy) -> Iterator[Callable[[], bool]]:
+def stop_on_sigterm(
+    can_save: object, strategy: tf.distribute.Strategy
+) -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether SIGTERM has come, to this worker or to another.
 
     The old handler returns at the end.
+
+    Args:
+        can_save: What is false if there is nothing to save: then the process is ended at once.
+        strategy: The workers that have to agree.
     """
+    if not can_save:
+        yield lambda: False
+        return
     told = threading.Event()
 
     def is_told() -> bool:
