@@ -3,13 +3,14 @@
     python benchmarks/head_on_cached_features.py
 
 Both sides train the same linear layer on the same pictures with `training.fit`, in turn, in one
-process; the first epoch of each (tracing) is not counted. The ratio is that of the medians.
+process; the first epoch of each (tracing) is not counted.
 """
 
-import statistics
+import sys
 import time
 
 import keras
+from _measuring import Benchmark
 
 import hub_models
 from tfcourse import training
@@ -17,7 +18,7 @@ from tfcourse.data import images
 from tfcourse.data.fashion_mnist import load_fashion_mnist
 from tfcourse.training import InMemory
 
-PICTURES_PER_CLASS, REPEATS, BATCH_SIZE = 50, 5, 64
+PICTURES_PER_CLASS, BATCH_SIZE = 50, 64
 
 
 class EpochTimes(keras.callbacks.Callback):
@@ -41,7 +42,8 @@ def seconds_of_an_epoch(model: keras.Model, inputs, labels) -> float:
     return times.seconds[1]
 
 
-def main() -> None:
+def main() -> int:
+    benchmark = Benchmark(__doc__)
     train, _ = load_fashion_mnist()
     train = images.subset_per_class(train, PICTURES_PER_CLASS, seed=0)
     train = images.to_rgb(images.resize(train, (96, 96)))
@@ -55,14 +57,20 @@ def main() -> None:
     for model in (whole, head):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
-    through, cached = [], []
-    for repeat in range(REPEATS):
-        through.append(seconds_of_an_epoch(whole, train.images, train.labels))
-        cached.append(seconds_of_an_epoch(head, features, train.labels))
-        print(f"{repeat + 1}: backbone {through[-1]:.3f} s, cached {cached[-1]:.4f} s", flush=True)
-    ratio = statistics.median(through) / statistics.median(cached)
-    print(f"{len(train)} pictures: the head on cached features is {ratio:.1f} times as fast")
+    turns = benchmark.alternate(
+        {
+            "backbone": lambda: seconds_of_an_epoch(whole, train.images, train.labels),
+            "cached": lambda: seconds_of_an_epoch(head, features, train.labels),
+        }
+    )
+    benchmark.ratio(
+        "head on cached features, as fast as through the frozen backbone",
+        turns["backbone"],
+        turns["cached"],
+        at_least=10,
+    )
+    return benchmark.status()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,9 +18,11 @@ ALLOWED = {
         "tfcourse.runs",
         "tfcourse.doctor",
         "tfcourse.preflight",
+        "tfcourse.bench",
         "tfcourse.workers",
         "hub_models.image",
     ),
+    "tfcourse.bench": (),
     "tfcourse.preflight": ("tfcourse.training", "tfcourse.doctor"),
     "tfcourse.workers": ("tfcourse.cluster",),
     "tfcourse.cluster": ("tfcourse.slurm",),
@@ -88,7 +90,10 @@ def test_nothing_but_a_download_imports_tensorflow_hub_or_tf_keras():
 
 @pytest.mark.parametrize(
     "code",
-    ["import tfcourse", "import tfcourse.cli, tfcourse.runs, tfcourse.doctor, tfcourse.workers"],
+    [
+        "import tfcourse",
+        "import tfcourse.cli, tfcourse.runs, tfcourse.doctor, tfcourse.workers, tfcourse.bench",
+    ],
 )
 def test_tensorflow_is_not_imported(code):
     code += "; import sys; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"

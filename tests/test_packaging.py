@@ -27,6 +27,7 @@ def test_what_the_wheel_holds(wheel):
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {
         "tfcourse",
         "hub_models",
+        "tfcourse_benchmarks",
         "tfcourse_recipes",
     }
     assert "tfcourse_recipes/fine_tune_hub_model.py" in names

@@ -155,7 +155,7 @@ def same(run, other):
         np.testing.assert_array_equal(a, b)
 
 
-FAST = ("in memory, steps", "batches shuffled", "repeated", "unknown length")
+FAST = ("repeated", "unknown length")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_run_that_crashed_twice_ends_with_the_same_bits(kind, tmp_path):
     same(train(tmp_path, kind), expected)
 
 
-@pytest.mark.parametrize("kind", ["in memory", "shuffled"])
+@pytest.mark.parametrize("kind", ["shuffled", pytest.param("in memory", marks=pytest.mark.slow)])
 def test_a_run_that_crashed_everywhere_ends_with_the_same_bits(kind, tmp_path):
     expected = train(None, kind, callbacks=[patient()])
     assert len(expected[0]["loss"]) == EPOCHS
@@ -312,11 +312,11 @@ def truncate(path):
     ("name", "damage"),
     [
         ("state.json", truncate),
-        ("state.json", flip),
-        ("variables.index", truncate),
-        ("variables.data-00000-of-00001", truncate),
+        pytest.param("state.json", flip, marks=pytest.mark.slow),
+        pytest.param("variables.index", truncate, marks=pytest.mark.slow),
+        pytest.param("variables.data-00000-of-00001", truncate, marks=pytest.mark.slow),
         ("variables.data-00000-of-00001", flip),
-        ("callbacks.npz", Path.unlink),
+        pytest.param("callbacks.npz", Path.unlink, marks=pytest.mark.slow),
         ("callbacks.npz", truncate),
         ("data/now.data-00000-of-00001", truncate),
         ("data/start.index", Path.unlink),

@@ -107,7 +107,8 @@ class ArrayLoop(_Loop):
         with tf.device(_first_device(self.strategy)):
             self.tensors = keras.tree.map_structure(tf.constant, data.arrays)
         self._pass, self._order = None, None
-        self._many = tf.function(self._loop, autograph=False, reduce_retracing=True)
+        self._many = tf.function(self._loop, autograph=False)
+        self._compiled = tf.function(self._static_loop, autograph=False, jit_compile=True)
 
     def fetch(self, index):
         """Return this replica's rows."""
@@ -133,7 +134,10 @@ class ArrayLoop(_Loop):
         if self.model.run_eagerly:
             logs = [self.one(self._rows(self._order, first + i)) for i in range(count)][-1]
         else:
-            logs = self._many(self._order, tf.constant(first), tf.constant(count))
+            # XLA takes a whole loop over batches of one size, from one replica.
+            compiled = self.jit_compile and self.replicas == 1 and first < full
+            many = self._compiled if compiled else self._many
+            logs = many(self._order, tf.constant(first), tf.constant(count))
         self.position += count
         return count, logs
 
@@ -143,8 +147,17 @@ class ArrayLoop(_Loop):
         return tf.ensure_shape(rows, self.element_spec.shape)
 
     def _loop(self, order, first, count):
+        return self._repeat(lambda i: self.one(self._rows(order, first + i)), count)
+
+    def _static_loop(self, order, first, count):
+        size = self.data.batch_size
+        return self._repeat(
+            lambda i: self._on_all(tf.slice(order, [(first + i) * size], [size])), count
+        )
+
+    def _repeat(self, step, count):
         def body(i, logs):
-            return i + 1, self.one(self._rows(order, first + i))
+            return i + 1, step(i)
 
         start = (tf.constant(0), self.zeros())
         return tf.while_loop(lambda i, logs: i < count, body, start, parallel_iterations=1)[1]

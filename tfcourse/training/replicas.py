@@ -12,7 +12,7 @@ common to all of them (all-gather, all-reduce), or else the result depends on th
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -141,6 +141,8 @@ def _alone(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
         for name in ("TFOptimizer", "BaseOptimizer")
     )
     replacements = [(spread, name, getattr(plain, name)) for name in SPREAD]
+    if type(inner).update_step.__module__.startswith("keras."):
+        replacements.append((inner, "update_step", _with_one_step_number(inner)))
     if inner is not optimizer:
         scaled = keras.optimizers.LossScaleOptimizer
         replacements.append((scaled, "_tf_apply", scaled._common_apply))
@@ -152,6 +154,22 @@ def _alone(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
             replacements.append((variable, "_value", variable._value._get()))
     with replaced(replacements):
         yield
+
+
+def _with_one_step_number(optimizer: keras.optimizers.Optimizer) -> Callable:
+    """Return `update_step` that reads the number of steps once, not for each variable.
+
+    What follows from it, such as Adam's corrections, is then computed once, too.
+    """
+    update, number = optimizer.update_step, []
+
+    def update_step(gradient, variable, learning_rate):
+        if not number:
+            number.append(tf.convert_to_tensor(optimizer._iterations))
+        with replaced([(optimizer, "_iterations", number[0])]):
+            return update(gradient, variable, learning_rate)
+
+    return update_step
 
 
 def _are_finite(optimizer: keras.optimizers.Optimizer, gradients: Sequence) -> tf.Tensor:

@@ -113,7 +113,8 @@ def whole_loss(model: keras.Model, batch: tuple, y_pred, *, training: bool):
     mine = (x, y, y_pred, sample_weight)
     if replicas.count() == 1:
         loss = model._compute_loss(*mine, training=training)
-        return loss, loss
+        # A vector, if the loss has no reduction: Keras differentiates its sum and logs its mean.
+        return tf.reduce_sum(loss), tf.reduce_mean(loss)
     own_formula = type(model).compute_loss is not keras.Model.compute_loss
     everybody = (replicas.gather(x) if own_formula else x, *map(replicas.gather, mine[1:]))
     loss = tf.constant(0.0)
@@ -122,7 +123,7 @@ def whole_loss(model: keras.Model, batch: tuple, y_pred, *, training: bool):
         loss -= sum(tf.cast(tf.reduce_sum(p), loss.dtype) for p in model.losses)
     share = replicas.rows_of(x) / replicas.total(replicas.rows_of(x))
     penalty = tf.cast(whole_batch.penalty(model, tf.cast(share, tf.float32)), loss.dtype)
-    return loss + penalty, loss + replicas.total(penalty)
+    return tf.reduce_sum(loss) + penalty, tf.reduce_mean(loss) + replicas.total(penalty)
 
 
 def _update_metrics(model, loss, batch, y_pred) -> dict[str, tf.Tensor]:
