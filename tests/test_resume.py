@@ -377,7 +377,7 @@ def test_the_last_ones_are_kept(keep, tmp_path):
         ),
         (
             {"model": lambda: net(keras.optimizers.schedules.CosineDecay(0.3, 9))},
-            "of another run: optimizer .*0.05.* -> .*0.3",
+            "of another run: optimizer.*initial_learning_rate 0.05 -> 0.3",
         ),
         ({"class_weight": {0: 2.0}}, r"of another run: class_weight None -> \{'0': 2.0\}"),
         ({"jit_compile": True}, "of another run: jit_compile False -> True"),

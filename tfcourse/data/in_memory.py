@@ -92,6 +92,8 @@ class InMemory:
 
 def _plain(array) -> np.ndarray:
     array = np.asarray(array)
+    if array.dtype.kind not in "biufcV":
+        raise ValueError(f"arrays must be of numbers, got {array.dtype}: number texts beforehand")
     if array.ndim == 0:
         raise ValueError(f"arrays must have an axis of examples, got the single value {array}")
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array

@@ -34,7 +34,7 @@ def standard_callbacks(
     """
     folder = Path(workdir) / phase
     tensorboard = keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
-    tensorboard.reads_batches, tensorboard.chief_only = False, True
+    tensorboard.chief_only = True
     return [
         BestCheckpoint(folder / "best.weights.h5", monitor=monitor),
         MetricsCSV(folder / "metrics.csv"),

@@ -9,6 +9,7 @@ best weights), which a finished run returns.
 import contextlib
 import dataclasses
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -180,7 +181,7 @@ class RunCheckpoints:
                 damaged = error
                 print(f"passed over: {error}", flush=True)
         if damaged:
-            raise damaged
+            raise ValueError(f"{damaged}; no other is left to go on from: take another workdir")
         return None
 
     def restore(self, progress: Progress, place: Place | None = None) -> None:
@@ -198,7 +199,10 @@ class RunCheckpoints:
             raise ValueError(f"checkpoint {folder} cannot be read: {reason}") from error
 
     def _newest(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*"), reverse=True)
+        def place(folder):
+            return [int(number) for number in re.findall(r"\d+", folder.name)]
+
+        return sorted(self.folder.glob("epoch-*"), key=place, reverse=True)
 
     def _read(self, folder: Path, *, check: bool = True) -> Progress:
         try:

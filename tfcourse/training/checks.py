@@ -1,6 +1,9 @@
 """What is wrong with a model or its data, said in one line before anything is trained."""
 
+from collections.abc import Mapping, Sequence
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfcourse.data.in_memory import InMemory
@@ -36,6 +39,8 @@ def check_data(
             raise ValueError(f"{name} must have at least one batch, got none")
         if data.cardinality() == tf.data.INFINITE_CARDINALITY and not endless:
             raise ValueError(f"{name} must end, got an endless data set: say steps_per_epoch")
+    if any(spec.shape.rank in (None, 0) for spec in keras.tree.flatten(data.element_spec)):
+        raise ValueError(f"{name} must give batches of known rank, got {data.element_spec}")
     size = data.batch_size if isinstance(data, InMemory) else _batch_size(data)
     if size is not None and size < replicas:
         raise ValueError(
@@ -53,10 +58,11 @@ def _batch_size(data: tf.data.Dataset) -> int | None:
 
 
 def check_counts(**counts: int | None) -> None:
-    """Raise ValueError if one of these, where given, is below 1."""
+    """Raise ValueError if one of these, where given, is no whole number of at least 1."""
     for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if count is not None and (not whole or count < 1):
+            raise ValueError(f"{name} must be at least 1, got {count!r}")
 
 
 def check_fit(model: keras.Model, step, jit_compile: bool | str) -> None:
@@ -80,6 +86,33 @@ def check_fit(model: keras.Model, step, jit_compile: bool | str) -> None:
         )
     if model.optimizer is None and step is supervised_step:
         raise ValueError(f"model must be compiled with an optimizer, {model.name} is not")
+
+
+def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Raise ValueError for a callback that cannot work here."""
+    if not isinstance(callbacks, Sequence):
+        raise ValueError(f"callbacks must be a list, got {type(callbacks).__name__}")
+    if any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks):
+        raise ValueError("callbacks must not have BackupAndRestore: workdir= resumes, to the bit")
+
+
+def check_class_weight(weights, data: tf.data.Dataset | InMemory) -> dict[int, float] | None:
+    """Return the weights of classes by plain numbers.
+
+    Raises:
+        ValueError: If there is none, a class is no number, or the targets have no single class.
+    """
+    if weights is None:
+        return None
+    whole = isinstance(weights, Mapping) and all(
+        isinstance(c, int | np.integer) and c >= 0 for c in weights
+    )
+    if not whole or not weights:
+        raise ValueError(f"class_weight must be a weight for each class number, got {weights!r}")
+    y = keras.utils.unpack_x_y_sample_weight(data.element_spec)[1]
+    if not isinstance(y, tf.TensorSpec) or y.shape.rank not in (1, 2):
+        raise ValueError("class_weight must go with one class for each example, got other targets")
+    return {int(c): float(weight) for c, weight in weights.items()}
 
 
 def check_targets(model: keras.Model, y, y_pred) -> None:

@@ -1,6 +1,7 @@
 """The epochs of a run: steps, events for the callbacks between them, validation, checkpoints."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -48,6 +49,8 @@ class Run:
     def finished(self, progress: Progress) -> keras.callbacks.History:
         """Return the history of a run that has come to its end, and put back what it ended with."""
         self.checkpoints.restore(progress)
+        if progress.epochs != self.epochs:
+            print(f"this run is finished: it ended after {progress.epochs} epochs", flush=True)
         history = self.history
         history.history, history.epoch = progress.history, list(range(progress.epochs))
         history.set_model(self.model)
@@ -81,7 +84,7 @@ class Run:
         chief = is_chief(model.distribute_strategy)
         heard = [c for c in self.callbacks if chief or not getattr(c, "chief_only", False)]
         events = keras.callbacks.CallbackList(
-            heard, model=model, epochs=self.epochs, steps=self.steps
+            heard, model=model, verbose=0, epochs=self.epochs, steps=self.steps
         )
         history.history = progress.history
         model.stop_training = progress.stopped
@@ -107,7 +110,17 @@ class Run:
         events.on_epoch_begin(progress.epochs)
         logs = self.steps_of(progress, events)
         if self.validation:
-            validation = evaluate_pass(self.validation, events, self.test_rhythm)
+            metrics = [v for m in self.model.metrics for v in m.variables]
+            seen = [v.numpy() for v in metrics] if self.checkpoints else []
+
+            def pause():
+                if self.is_stopped():  # validation has its own metrics: those of training return
+                    for variable, value in zip(metrics, seen, strict=True):
+                        variable.assign(value)
+                    self.save(progress)
+                    self.leave_if(True)
+
+            validation = evaluate_pass(self.validation, events, self.test_rhythm, pause)
             logs |= {f"val_{name}": value for name, value in validation.items()}
         events.on_epoch_end(progress.epochs, logs)
         return logs
@@ -173,8 +186,13 @@ class Run:
             raise SystemExit(128 + signal.SIGTERM)
 
 
-def evaluate_pass(loop, events: keras.callbacks.CallbackList, rhythm: Rhythm) -> dict[str, float]:
-    """Evaluate on all batches of a loop, with the events of a test."""
+def evaluate_pass(
+    loop,
+    events: keras.callbacks.CallbackList,
+    rhythm: Rhythm,
+    pause: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Evaluate on all batches of a loop, with the events of a test, and a pause between calls."""
     loop.model.reset_metrics()
     events.on_test_begin()
     loop.begin(0)
@@ -186,6 +204,7 @@ def evaluate_pass(loop, events: keras.callbacks.CallbackList, rhythm: Rhythm) ->
             break
         steps, logs = steps + done, logs_of_call
         events.on_test_batch_end(steps - 1, rhythm.read(logs))
+        pause()
     if logs is None:
         raise ValueError("data must have at least one batch, got none")
     logs = read(loop.model, logs)

@@ -91,6 +91,18 @@ class _Loop:
         return x, y, own if weight is None else own * tf.cast(weight, tf.float32)
 
 
+def _own_function(method: Callable, **settings):
+    """Return the graph of a method, as a function of its own.
+
+    TensorFlow warns of a method that is traced for one object after another.
+    """
+
+    def function(*arguments):
+        return method(*arguments)
+
+    return tf.function(function, autograph=False, **settings)
+
+
 def _first_device(strategy: tf.distribute.Strategy) -> str | None:
     single = isinstance(strategy, tf.distribute.OneDeviceStrategy)
     return strategy.extended.worker_devices[0] if single else None
@@ -107,8 +119,8 @@ class ArrayLoop(_Loop):
         with tf.device(_first_device(self.strategy)):
             self.tensors = keras.tree.map_structure(tf.constant, data.arrays)
         self._pass, self._order = None, None
-        self._many = tf.function(self._loop, autograph=False)
-        self._compiled = tf.function(self._static_loop, autograph=False, jit_compile=True)
+        self._many = _own_function(self._loop)
+        self._compiled = _own_function(self._static_loop, jit_compile=True)
 
     def fetch(self, index):
         """Return this replica's rows."""
@@ -179,7 +191,7 @@ class StreamLoop(_Loop):
         if self.on_tpu:
             self.data = self.strategy.experimental_distribute_dataset(data)
             self.element_spec = self.data.element_spec
-        self._many = tf.function(self._loop, autograph=False)
+        self._many = _own_function(self._loop)
 
     def rows(self, batch):
         """Return the first row of a batch."""

@@ -17,6 +17,8 @@ import tensorflow as tf
 from tfcourse.data.in_memory import InMemory
 from tfcourse.training.checks import (
     build,
+    check_callbacks,
+    check_class_weight,
     check_compiled,
     check_counts,
     check_data,
@@ -25,7 +27,7 @@ from tfcourse.training.checks import (
 )
 from tfcourse.training.epochs import Run, evaluate_pass
 from tfcourse.training.inner import Step, inner_loop
-from tfcourse.training.restoring import compiled_with, signature
+from tfcourse.training.restoring import described, signature
 from tfcourse.training.rhythm import Rhythm
 from tfcourse.training.steps import forward, step_of
 from tfcourse.training.xla import choose
@@ -80,14 +82,16 @@ def fit(
     Raises:
         ValueError: If the model, the data or the checkpoint cannot be trained with.
     """
-    check_counts(epochs=epochs, steps_per_epoch=steps_per_epoch, steps_per_call=steps_per_call)
     check_compiled(model)
     replicas = model.distribute_strategy.num_replicas_in_sync
     check_data("data", data, replicas, endless=steps_per_epoch is not None)
+    check_counts(epochs=epochs, steps_per_epoch=steps_per_epoch, steps_per_call=steps_per_call)
     if validation_data is not None:
         check_data("validation_data", validation_data, replicas)
     step = step or step_of(model, "train")
     check_fit(model, step, jit_compile)
+    check_callbacks(callbacks)
+    class_weight = check_class_weight(class_weight, data)
     build(model, data)
     run = Run(model, callbacks, epochs, steps_per_call)
     if validation_data is not None:
@@ -99,7 +103,8 @@ def fit(
     if workdir:
         settings = {"data": signature(data), "steps_per_epoch": steps_per_epoch}
         settings |= {"class_weight": class_weight, "jit_compile": jit_compile}
-        run.open(workdir, settings | compiled_with(model))
+        settings["step"] = getattr(step, "__qualname__", type(step).__name__)
+        run.open(workdir, settings | described(model))
         if progress := run.checkpoints.finished(epochs):
             return run.finished(progress)
     progress = run.newest()

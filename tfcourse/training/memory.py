@@ -1,5 +1,6 @@
 """What callbacks remember, so that a resumed run stops or slows down where the whole one does."""
 
+import collections
 from collections.abc import Sequence
 
 import keras
@@ -15,7 +16,7 @@ ATTRIBUTES = {
 
 
 def remember(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, object]:
-    """Return the state of each callback that has one, by its place and its class.
+    """Return the state of each callback that has one, by its class and its place among these.
 
     A callback of one's own has one if it has the methods `get_state()` and `set_state(state)`.
     """
@@ -63,7 +64,11 @@ def unpack(value, arrays: dict[str, np.ndarray]):
 
 
 def _named(callbacks):
-    return [(f"{i} {type(c).__name__}", c) for i, c in enumerate(callbacks)]
+    seen = collections.Counter()
+    for callback in callbacks:
+        kind = type(callback).__name__
+        seen[kind] += 1
+        yield f"{kind} {seen[kind]}", callback
 
 
 def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...]:

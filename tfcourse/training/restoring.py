@@ -1,8 +1,10 @@
 """What a run consists of, and whether it can go on in the middle of an epoch."""
 
+import contextlib
 import re
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import keras
@@ -21,20 +23,44 @@ def signature(data: tf.data.Dataset | InMemory) -> dict[str, object]:
     return {"batches": [f"{x.dtype.name} {x.shape}" for x in keras.tree.flatten(data.element_spec)]}
 
 
-def compiled_with(model: keras.Model) -> dict[str, object]:
-    """Return how a model was compiled, as text."""
-    losses = [
-        loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
-        for loss in keras.tree.flatten(model.loss)
-    ]
-    optimizer = None if model.optimizer is None else _plain(model.optimizer.get_config())
-    return {"loss": losses, "optimizer": optimizer}
+# The settings that an optimizer was compiled with: a callback may change its learning rate.
+_compiled = weakref.WeakKeyDictionary()
 
 
-def _plain(config):
+def described(model: keras.Model) -> dict[str, object]:
+    """Return how a model was built and compiled, each setting by its name."""
+    settings = {}
+    for i, layer in enumerate(model._flatten_layers()):
+        if not list(layer._flatten_layers(include_self=False)):  # else its parts say it
+            with contextlib.suppress(NotImplementedError):
+                config = {k: v for k, v in layer.get_config().items() if k != "name"}
+                settings |= _flat(config, f"layer {i} {type(layer).__name__}")
+    with contextlib.suppress(TypeError, ValueError, NotImplementedError, AttributeError):
+        compiled = model.get_compile_config()
+        parts = {name: compiled.get(name) for name in ("loss", "loss_weights")}
+        settings |= _flat(_without_names(parts), "compiled")
+    if model.optimizer is not None:
+        if model.optimizer not in _compiled:
+            config = _without_names(model.optimizer.get_config())
+            _compiled[model.optimizer] = _flat(config, "optimizer")
+        settings |= _compiled[model.optimizer]
+    return settings
+
+
+def _flat(config, name: str) -> dict[str, object]:
+    """Return the leaves of nested settings, by their path."""
+    if not isinstance(config, dict):
+        plain = isinstance(config, str | int | float | bool | list | tuple | None)
+        return {name: str(config) if plain else type(config).__name__}
+    parts = [_flat(value, f"{name}.{key}") for key, value in config.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _without_names(config):
+    """Leave out the names, which Keras numbers through a process."""
     if isinstance(config, dict):
-        return {k: _plain(v) for k, v in config.items() if k != "name"}
-    return config if isinstance(config, str | int | float | bool | None) else str(type(config))
+        return {k: _without_names(v) for k, v in config.items() if k != "name"}
+    return config
 
 
 def all_variables(model: keras.Model) -> list[keras.Variable]:

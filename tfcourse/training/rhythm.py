@@ -37,7 +37,7 @@ class Rhythm:
         self.many_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         listeners = [c for c in callbacks if _listens(c, kind)]
         self.is_heard = bool(listeners)
-        if steps_per_call is None and any(getattr(c, "reads_batches", True) for c in listeners):
+        if steps_per_call is None and any(_wants_every_batch(c) for c in listeners):
             steps_per_call = 1
         elif steps_per_call is None and self.many_workers:
             steps_per_call = STEPS_OF_MANY_WORKERS
@@ -76,6 +76,15 @@ def read(model: keras.Model, logs: dict[str, tf.Tensor]) -> dict[str, float]:
 def _number(value):
     value = tf.convert_to_tensor(value).numpy()
     return float(value) if value.ndim == 0 else value.tolist()
+
+
+def _wants_every_batch(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether a callback that listens does more than count."""
+    if isinstance(callback, keras.callbacks.ModelCheckpoint):
+        return callback.save_freq != "epoch"
+    if isinstance(callback, keras.callbacks.TensorBoard):
+        return callback.update_freq != "epoch" or getattr(callback, "_start_batch", 0) > 0
+    return getattr(callback, "reads_batches", True)
 
 
 def _listens(callback: keras.callbacks.Callback, kind: str) -> bool:

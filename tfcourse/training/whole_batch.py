@@ -7,6 +7,7 @@ whole table for each step.
 """
 
 import contextlib
+import functools
 import sys
 import threading
 import types
@@ -30,6 +31,9 @@ def as_one_device(model: keras.Model, replicas: int, jit_compile: bool) -> Itera
         norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         replacements += [(layer, "_moments", _moments_of_all(layer)) for layer in norms]
         replacements += [(layer, "add_loss", _noted) for layer in layers]
+        if _activities_are_sums():
+            active = [layer for layer in layers if layer.activity_regularizer is not None]
+            replacements += [(x, "activity_regularizer", _summed(x)) for x in active]
         generator, losses = keras.random.SeedGenerator, sys.modules[keras.Loss.__module__]
         replacements += [
             (generator, "next", _next_seed(generator.next)),
@@ -52,11 +56,12 @@ def call_model(model: keras.Model, x, **arguments):
 
     @tf.function(jit_compile=True, autograph=False)
     def compiled(weights, others, x):
-        _replica.added = []
-        return *model.stateless_call(weights, others, x, **arguments), _replica.added
+        _replica.added, _replica.sums = [], []
+        y_pred, states = model.stateless_call(weights, others, x, **arguments)
+        return y_pred, states, _replica.added, _replica.sums
 
     values = [[tf.convert_to_tensor(v._value) for v in group] for group in (weights, others)]
-    y_pred, states, _replica.added = compiled(*values, x)
+    y_pred, states, _replica.added, _replica.sums = compiled(*values, x)
     for variable, state in zip(others, states, strict=True):
         variable.assign(state)
     return y_pred
@@ -64,7 +69,7 @@ def call_model(model: keras.Model, x, **arguments):
 
 def standing_in(rows):
     """Note the rows that stand in where this replica has none: some of the batch's own."""
-    _replica.stand_in, _replica.added = rows, []
+    _replica.stand_in, _replica.added, _replica.sums = rows, [], []
 
 
 def at_least_one(x):
@@ -101,8 +106,27 @@ def penalty(model: keras.Model, share: tf.Tensor) -> tf.Tensor:
     The first are the same everywhere, the others means over rows, as Keras' activity regularizers
     are: weighted by the replica's share of the rows, both add up to what one device has.
     """
-    values = [tf.cast(tf.reduce_sum(x), tf.float32) for x in [*model.losses, *_replica.added]]
-    return share * tf.add_n(values) if values else tf.constant(0.0)
+    means = [tf.cast(tf.reduce_sum(x), tf.float32) for x in [*model.losses, *_replica.added]]
+    return share * sum(means, tf.constant(0.0)) + sum(_replica.sums, tf.constant(0.0))
+
+
+@functools.cache
+def _activities_are_sums() -> bool:
+    """Tell whether this Keras adds an activity regularizer up over the rows, as 3.13 does."""
+    with tf.init_scope():
+        layer = keras.layers.Identity(activity_regularizer=keras.regularizers.L1(1.0))
+        layer(tf.ones((2, 1)))
+        return float(layer.losses[0]) > 1.5
+
+
+def _summed(layer: keras.Layer) -> Callable:
+    regularizer = layer.activity_regularizer
+
+    def activity(outputs):
+        _replica.sums.append(tf.cast(_counted(regularizer(outputs)), tf.float32))
+        return tf.constant(0.0)
+
+    return activity
 
 
 def _noted(loss) -> None:
