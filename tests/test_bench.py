@@ -59,6 +59,7 @@ def test_a_wrong_name_is_one_line():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_one_at_its_quick_size_states_a_ratio():
     done = tfcourse_bench("rows", "--quick")
     assert done.returncode == 0, done.stderr

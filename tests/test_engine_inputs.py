@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfcourse import training
 from tfcourse.training import InMemory
+from tfcourse.training.inner import ArrayLoop
 
 ROWS, BATCH = 23, 8
 RNG = np.random.default_rng(0)
@@ -320,3 +321,43 @@ def test_callbacks_are_closed_when_training_raises():
     with pytest.raises(RuntimeError, match="stop here"):
         training.fit(net(), batches(), 1, callbacks=[callback])
     assert callback.closed
+
+
+def memory():
+    return InMemory(X, Y, BATCH)
+
+
+@pytest.mark.parametrize(
+    "weights", [{}, {0.5: 1.0}, "balanced", {-1: 1.0}], ids=["none", "float", "text", "below 0"]
+)
+def test_class_weights_that_cannot_be(weights):
+    with pytest.raises(ValueError, match=r"^class_weight must be a weight"):
+        training.fit(net(), memory(), 1, class_weight=weights)
+
+
+def test_class_weights_by_numbers_of_numpy(tmp_path):
+    weights = dict(zip(np.arange(2), np.array([0.5, 2.0]), strict=True))
+    plain = training.fit(net(), memory(), 1, class_weight={0: 0.5, 1: 2.0}).history
+    assert training.fit(net(), memory(), 1, class_weight=weights, workdir=tmp_path).history == plain
+
+
+def test_what_resumes_by_itself_is_refused(tmp_path):
+    backup = keras.callbacks.BackupAndRestore(str(tmp_path))
+    with pytest.raises(ValueError, match="callbacks must not have BackupAndRestore"):
+        training.fit(net(), memory(), 1, callbacks=[backup])
+
+
+def test_keras_own_progress_bar_runs(capsys):
+    training.fit(net(), memory(), 1, callbacks=[keras.callbacks.ProgbarLogger()])
+
+
+def test_callbacks_for_epochs_do_not_slow_the_steps(tmp_path, monkeypatch):
+    calls = []
+    run = ArrayLoop.run
+    monkeypatch.setattr(ArrayLoop, "run", lambda self, n: calls.append(n) or run(self, n))
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(str(tmp_path / "m.keras")),
+        keras.callbacks.TensorBoard(str(tmp_path / "logs")),
+    ]
+    training.fit(net(), memory(), 8, callbacks=callbacks)
+    assert max(calls) > 1

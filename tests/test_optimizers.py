@@ -17,7 +17,9 @@ START = RNG.normal(size=(ROWS, WIDTH)).astype("float32")
 ALL_IDS = np.stack([RNG.permutation([*range(ROWS), 2, 2, 5]) for _ in range(STEPS)])
 SOME_IDS = np.array([[4, 1, 4], [1, 1, 1], [0, 4, 1], [6, 6, 0], [4, 0, 4]])
 BOTH = pytest.mark.parametrize("optimizer", [LazyAdam, RowwiseAdagrad])
-MODES = pytest.mark.parametrize("jit_compile", [None, False, True])
+MODES = pytest.mark.parametrize(
+    "jit_compile", [pytest.param(None, marks=pytest.mark.slow), False, True]
+)
 
 
 def table(value=START):
@@ -236,7 +238,7 @@ def test_model_fit_with_xla_trains_as_without(optimizer):
 
 
 @BOTH
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_replicas_train_as_one_device_does(optimizer, replicas):
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(12)
     one = net(optimizer(0.05, weight_decay=0.1))

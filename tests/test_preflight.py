@@ -526,6 +526,7 @@ def test_bad_input_is_one_line(arguments, message):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_command_on_a_model_with_a_hub_layer(tmp_path, monkeypatch):
     """A saved model names the module of its layers; the command imports it by itself."""
     monkeypatch.setenv("TFCOURSE_CACHE", str(tmp_path / "cache"))

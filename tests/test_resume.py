@@ -20,6 +20,7 @@ import pytest
 import tensorflow as tf
 
 from tfcourse import training
+from tfcourse.training.checkpoints import RunCheckpoints
 
 ROWS, BATCH, EPOCHS, STEPS = 37, 8, 4, 5
 RNG = np.random.default_rng(0)
@@ -238,6 +239,7 @@ def test_a_callback_of_ones_own_remembers_arrays(tmp_path):
     np.testing.assert_array_equal(resumed.sums, whole.sums)
 
 
+@pytest.mark.slow
 def test_the_choice_of_xla_is_made_once(tmp_path):
     """A resume takes what is written, even where a trial would always end otherwise."""
     crashed(tmp_path, "in memory", ("epoch begins", 1), model=net(conv=True), jit_compile="auto")
@@ -473,3 +475,80 @@ def test_twenty_kills():
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("killed 20 times, bit-identical: True") == 2
+
+
+def small(dropout=0.1, smoothing=0.0):
+    keras.utils.set_random_seed(2)
+    layers = [keras.Input((3,)), keras.layers.Dropout(dropout), keras.layers.Dense(2)]
+    model = keras.Sequential(layers)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+def few():
+    x = np.random.default_rng(1).normal(size=(12, 3)).astype("float32")
+    return training.InMemory(x, np.eye(2, dtype="float32")[(x[:, 0] > 0).astype(int)], 4)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"dropout": 0.5}, r"layer . Dropout.rate 0.1 -> 0.5"),
+        ({"smoothing": 0.2}, r"label_smoothing 0.0 -> 0.2"),
+    ],
+)
+def test_another_setting_of_a_layer_or_a_loss_is_refused(tmp_path, other, message):
+    training.fit(small(), few(), 1, workdir=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        training.fit(small(**other), few(), 2, workdir=tmp_path)
+
+
+def test_a_rate_that_a_callback_lowered_is_no_other_run(tmp_path):
+    def lower():
+        return [keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=10.0)]
+
+    model = small()
+    first = training.fit(model, few(), 2, workdir=tmp_path, callbacks=lower()).history
+    assert float(model.optimizer.learning_rate) < 0.1
+    assert training.fit(model, few(), 2, workdir=tmp_path, callbacks=lower()).history == first
+
+
+def test_the_newest_of_many_epochs_is_found(tmp_path):
+    for epochs in (9_998, 9_999, 10_000, 10_001):
+        for path in [tmp_path / "checkpoints" / f"epoch-{epochs:04d}-step-000000"]:
+            path.mkdir(parents=True)
+    checkpoints = RunCheckpoints([], tmp_path, {})
+    assert [p.name[6:11] for p in checkpoints._newest()[:2]] == ["10001", "10000"]
+
+
+def test_a_callback_in_front_does_not_make_another_forget(tmp_path):
+    def stop():
+        return keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=3)
+
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(small(), few(), 9, workdir=tmp_path, callbacks=[stop(), Crash()])
+    new = [keras.callbacks.LambdaCallback(), stop()]
+    whole = training.fit(small(), few(), 9, callbacks=[stop()]).history["loss"]
+    again = training.fit(small(), few(), 9, workdir=tmp_path, callbacks=new).history["loss"]
+    assert again == whole
+    assert len(whole) < 9
+
+
+def test_sigterm_in_validation_saves_the_steps_of_the_epoch(tmp_path):
+    class Terminate(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = training.fit(small(), few(), 2, validation_data=few()).history
+    with pytest.raises(SystemExit):
+        arguments = {"validation_data": few(), "workdir": tmp_path}
+        training.fit(small(), few(), 2, callbacks=[Terminate()], **arguments)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["epoch-0000-step-000003"]
+    again = training.fit(small(), few(), 2, validation_data=few(), workdir=tmp_path).history
+    assert again == whole

@@ -52,6 +52,9 @@ class InMemory:
             raise ValueError(f"arrays must be equally long, at least 1, got lengths {sizes}")
         for name, structure in parts.items():
             _refuse_nan(name, structure)
+        for array in keras.tree.flatten(parts.get("targets")):
+            if array is not None and array.dtype.kind in "USO":
+                raise ValueError(f"targets must be numbers, got texts such as {array[0]!r}")
         self.arrays = tuple(parts.values())
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.steps = -(-self._rows // batch_size)
@@ -92,8 +95,6 @@ class InMemory:
 
 def _plain(array) -> np.ndarray:
     array = np.asarray(array)
-    if array.dtype.kind not in "biufcV":
-        raise ValueError(f"arrays must be of numbers, got {array.dtype}: number texts beforehand")
     if array.ndim == 0:
         raise ValueError(f"arrays must have an axis of examples, got the single value {array}")
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
