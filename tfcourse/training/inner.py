@@ -162,10 +162,12 @@ class ArrayLoop(_Loop):
         return self._repeat(lambda i: self.one(self._rows(order, first + i)), count)
 
     def _static_loop(self, order, first, count):
-        size = self.data.batch_size
-        return self._repeat(
-            lambda i: self._on_all(tf.slice(order, [(first + i) * size], [size])), count
-        )
+        def step(i):
+            # A slice with a moving start would make XLA compile for each of its values.
+            index = (first + i) * self.data.batch_size + tf.range(self.data.batch_size)
+            return self._on_all(tf.gather(order, index))
+
+        return self._repeat(step, count)
 
     def _repeat(self, step, count):
         def body(i, logs):
