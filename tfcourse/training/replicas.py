@@ -124,6 +124,9 @@ def apply_gradients(
     if not pairs:
         raise ValueError("the loss must depend on a trainable variable, no gradient reaches any")
     gradients, variables = [g for g, _ in pairs], [v for _, v in pairs]
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if inner.loss_scale_factor and type(inner).__module__.startswith("keras."):
+        gradients = [tf.convert_to_tensor(g) for g in gradients]  # Keras cannot divide rows alone
     if count() > 1:
         gradients = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
     with _alone(optimizer):
