@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfcourse import training
 
 ROWS, BATCH, EPOCHS = 200, 16, 12
-PAUSE = 0.03  # seconds in each step, so that a kill finds the run in its middle
+PAUSE = 0.35  # seconds in each step, so that twenty kills find the run in its middle
 
 
 class Pause(keras.callbacks.Callback):
@@ -107,8 +107,8 @@ def rehearse(kills, kind, rng):
             raise SystemExit("the run that is left alone failed")
         hits, status = 0, None
         while status is None:
-            number, start = child(killed, kind, pause=True), time.monotonic()
-            moment = rng.uniform(0.5, 6.0) if hits < kills else float("inf")
+            number, start = child(killed, kind, pause=hits < kills), time.monotonic()
+            moment = rng.uniform(0.5, 4.0) if hits < kills else float("inf")
             while status is None and time.monotonic() - start < moment:
                 done, code = os.waitpid(number, os.WNOHANG)
                 status = code if done else None

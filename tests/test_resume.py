@@ -212,6 +212,7 @@ def test_callbacks_remember(tmp_path):
     same(run, expected)
 
 
+@pytest.mark.slow
 def test_a_callback_of_ones_own_remembers_arrays(tmp_path):
     class Norms(keras.callbacks.Callback):
         def __init__(self):

@@ -265,6 +265,7 @@ def test_no_worker_outlives_a_killed_launcher(tmp_path):
     until(lambda: all(gone(pid) for _, pid in noted(tmp_path, "ran")))
 
 
+@pytest.mark.slow
 def test_two_real_workers_share_gradients_and_survive_a_kill(tmp_path):
     """Each sees half of the rows; the sum is the gradient of all; the second try finds the peer."""
     body = """

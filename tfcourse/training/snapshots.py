@@ -24,7 +24,7 @@ class Snapshot:
     def __init__(self, model: keras.Model):
         if not model.built:
             raise ValueError(f"model must have its weights: call {model.name} on a batch first")
-        build_optimizer(model)
+        with_built_optimizer(model)
         self.kept = [(part, part.read_value()) for part in _parts(model)]
 
     def restore(self) -> None:
@@ -58,7 +58,7 @@ def unchanged(model: keras.Model) -> Iterator[None]:
             setattr(model, name, value)
 
 
-def build_optimizer(model: keras.Model) -> None:
+def with_built_optimizer(model: keras.Model) -> None:
     """Make the slots of a compiled model's optimizer, which Keras makes in the first step."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built and model.trainable_variables:

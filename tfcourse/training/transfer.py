@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcourse.training.snapshots import build_optimizer
+from tfcourse.training.snapshots import with_built_optimizer
 
 BASES = (
     *(keras.optimizers.SGD, keras.optimizers.Adam, keras.optimizers.AdamW),
@@ -136,7 +136,7 @@ class UnfreezeAt(keras.callbacks.Callback):
             raise ValueError(
                 f"optimizer must be one from layer_rates, got {type(optimizer).__name__}"
             )
-        build_optimizer(self.model)
+        with_built_optimizer(self.model)
         optimizer.set_rate(self.layers, self.factor if epoch >= self.epoch else 0.0)
 
 
