@@ -72,12 +72,12 @@ def check_fit(model: keras.Model, step, jit_compile: bool | str) -> None:
     replicas = model.distribute_strategy.num_replicas_in_sync
     layers = list(model._flatten_layers())
     if replicas > 1 and jit_compile is True:
-        for kind in (keras.layers.BatchNormalization, keras.layers.ActivityRegularization):
-            if named := [layer.name for layer in layers if isinstance(layer, kind)]:
-                raise ValueError(
-                    f"jit_compile must be False for {kind.__name__} on several replicas, "
-                    f"which is in layer {named[0]!r}"
-                )
+        norms = [x.name for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+        if norms:
+            raise ValueError(
+                "jit_compile must be False for BatchNormalization on several replicas, "
+                f"which is in layer {norms[0]!r}"
+            )
     own_loss = type(model).compute_loss is not keras.Model.compute_loss
     if replicas > 1 and own_loss and model.losses:
         raise ValueError(

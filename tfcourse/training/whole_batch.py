@@ -70,6 +70,7 @@ def call_model(model: keras.Model, x, **arguments):
 def standing_in(rows):
     """Note the rows that stand in where this replica has none: some of the batch's own."""
     _replica.stand_in, _replica.added, _replica.sums = rows, [], []
+    _replica.counts = None  # until `at_least_one` tells: a thread may trace one graph after another
 
 
 def at_least_one(x):
