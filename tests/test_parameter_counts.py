@@ -3,9 +3,22 @@
 `trainable` is what papers and torch count; Keras' total adds BatchNorm's moving statistics.
 """
 
+from functools import partial
+
 import pytest
 
-from tfcourse.vision import build_efficientnet_lite, build_lenet
+from tfcourse.vision import (
+    build_alexnet,
+    build_cifar_densenet,
+    build_cifar_resnet,
+    build_densenet,
+    build_efficientnet_lite,
+    build_googlenet,
+    build_inception_v3,
+    build_lenet,
+    build_resnet,
+    build_vgg,
+)
 
 COUNTS = [
     # EfficientNet-Lite: sums over the parameters and over the buffers (without the step counters)
@@ -15,8 +28,66 @@ COUNTS = [
     (build_efficientnet_lite, (2,), 6_092_072, 6_150_168),
     (build_efficientnet_lite, (3,), 8_197_096, 8_273_768),
     (build_efficientnet_lite, (4,), 13_006_568, 13_118_936),
+    # AlexNet 2012 by hand, layer by layer: 34,944 + 307,456 + 885,120 + 663,936 + 442,624 and
+    # 37,752,832 + 16,781,312 + 4,097,000. The paper has 60 million. The other: torchvision 0.28.0.
+    (build_alexnet, ("2012",), 60_965_224, 60_965_224),
+    (build_alexnet, ("one-weird-trick",), 61_100_840, 61_100_840),
+    # VGG: torchvision 0.28.0. The paper's Table 2 has 133, 133, 138 and 144 million.
+    (build_vgg, (16,), 138_357_544, 138_357_544),
+    (build_vgg, (16, (32, 32, 3), None), 14_714_688, 14_714_688),
+    *(
+        pytest.param(partial(build_vgg, batch_norm=norm), (depth,), *counts, marks=pytest.mark.slow)
+        for depth, norm, *counts in (
+            (11, False, 132_863_336, 132_863_336),
+            (13, False, 133_047_848, 133_047_848),
+            (19, False, 143_667_240, 143_667_240),
+            (11, True, 132_868_840, 132_874_344),
+            (13, True, 133_053_736, 133_059_624),
+            (16, True, 138_365_992, 138_374_440),
+            (19, True, 143_678_248, 143_689_256),
+        )
+    ),
+    # GoogLeNet by hand from Table 1 of the paper, whose column sums to about 6.8 million; BatchNorm
+    # replaces 7,280 biases by as many gammas and betas. With 3x3 for 5x5: torchvision 0.28.0.
+    (build_googlenet, ("2014",), 6_998_552, 6_998_552),
+    (partial(build_googlenet, auxiliary=True), ("2014",), 13_378_280, 13_378_280),
+    (build_googlenet, ("batch-norm",), 7_005_832, 7_020_392),
+    (build_googlenet, ("torchvision",), 6_624_904, 6_639_464),
+    (partial(build_googlenet, auxiliary=True), ("torchvision",), 13_004_888, 13_019_960),
+    # Inception v3: keras.applications.
+    (build_inception_v3, (), 23_817_352, 23_851_784),
     # LeNet-5 with a full C3, by hand: 156 + 2,416 + 48,120 + 10,164 + 850. The paper has 60,000.
     (build_lenet, (), 61_706, 61_706),
+    # ResNet: torchvision 0.28.0. Keras' networks have biases of convolutions besides: 26,560 in 50.
+    (build_resnet, (18,), 11_689_512, 11_699_112),
+    (build_resnet, (50,), 25_557_032, 25_610_152),
+    (partial(build_resnet, variant="v1.5"), (50,), 25_557_032, 25_610_152),
+    pytest.param(build_resnet, (34,), 21_797_672, 21_814_696, marks=pytest.mark.slow),
+    pytest.param(build_resnet, (101,), 44_549_160, 44_654_504, marks=pytest.mark.slow),
+    pytest.param(build_resnet, (152,), 60_192_808, 60_344_232, marks=pytest.mark.slow),
+    # By hand: no biases of convolutions, 2 weights a channel of a normalization (2 more in the
+    # total). Table 6 of the paper has 0.27, 0.46, 0.66, 0.85 and 1.7 million.
+    (build_cifar_resnet, (20,), 269_722, 271_098),
+    (build_cifar_resnet, (32,), 464_154, 466_426),
+    (build_cifar_resnet, (44,), 658_586, 661_754),
+    (build_cifar_resnet, (56,), 853_018, 857_082),
+    pytest.param(build_cifar_resnet, (110,), 1_727_962, 1_736_058, marks=pytest.mark.slow),
+    # DenseNet: torchvision 0.28.0, and keras.applications but for 161.
+    (build_densenet, (121,), 7_978_856, 8_062_504),
+    pytest.param(build_densenet, (161,), 28_681_000, 28_900_936, marks=pytest.mark.slow),
+    pytest.param(build_densenet, (169,), 14_149_480, 14_307_880, marks=pytest.mark.slow),
+    pytest.param(build_densenet, (201,), 20_013_928, 20_242_984, marks=pytest.mark.slow),
+    # By hand, like those of ResNet. Table 2 has 1.0, 7.0, 27.2, 0.8, 15.3 and 25.6 million.
+    (build_cifar_densenet, ("40-12",), 1_019_722, 1_037_818),
+    (build_cifar_densenet, ("BC-100-12",), 769_162, 793_150),
+    pytest.param(build_cifar_densenet, ("100-12",), 6_979_642, 7_096_858, marks=pytest.mark.slow),
+    pytest.param(build_cifar_densenet, ("100-24",), 27_249_082, 27_480_346, marks=pytest.mark.slow),
+    pytest.param(
+        build_cifar_densenet, ("BC-250-24",), 15_324_406, 15_582_382, marks=pytest.mark.slow
+    ),
+    pytest.param(
+        build_cifar_densenet, ("BC-190-40",), 25_624_430, 25_881_390, marks=pytest.mark.slow
+    ),
 ]
 
 

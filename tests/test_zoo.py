@@ -11,7 +11,19 @@ import pytest
 import tensorflow as tf
 
 import tfcourse
-from tfcourse.vision import build_efficientnet_lite, build_lenet
+from tfcourse.vision import (
+    build_alexnet,
+    build_cifar_densenet,
+    build_cifar_resnet,
+    build_densenet,
+    build_efficientnet_lite,
+    build_encoder_decoder,
+    build_googlenet,
+    build_inception_v3,
+    build_lenet,
+    build_resnet,
+    build_vgg,
+)
 
 
 class Row(NamedTuple):
@@ -27,6 +39,30 @@ def images(*shape: int) -> np.ndarray:
 
 ZOO = [
     Row(
+        build_alexnet,
+        {"variant": "2012", "input_shape": (67, 67, 3), "num_classes": None},
+        images(4, 67, 67, 3),
+        (4, 1, 1, 256),
+    ),
+    Row(
+        build_alexnet,
+        {"variant": "one-weird-trick", "input_shape": (63, 95, 3), "num_classes": None},
+        images(4, 63, 95, 3),
+        (4, 1, 2, 256),
+    ),
+    Row(
+        build_vgg,
+        {"depth": 11, "input_shape": (32, 32, 3), "num_classes": 10},
+        images(4, 32, 32, 3),
+        (4, 10),
+    ),
+    Row(
+        build_vgg,
+        {"depth": 11, "input_shape": (64, 32, 3), "num_classes": None, "batch_norm": True},
+        images(4, 64, 32, 3),
+        (4, 2, 1, 512),
+    ),
+    Row(
         build_efficientnet_lite,
         {"variant": 0, "input_shape": (64, 64, 3)},
         images(4, 64, 64, 3),
@@ -38,8 +74,58 @@ ZOO = [
         images(4, 64, 32, 3),
         (4, 2, 1, 1280),
     ),
+    Row(build_encoder_decoder, {}, images(4, 28, 28, 1), (4, 28, 28, 1)),
+    Row(
+        build_encoder_decoder,
+        {"variant": "denoising", "input_shape": (30, 17, 3)},
+        images(4, 30, 17, 3),
+        (4, 30, 17, 3),
+    ),
+    Row(
+        build_googlenet,
+        {"variant": "2014", "input_shape": (28, 28, 1), "num_classes": 10},
+        images(4, 28, 28, 1),
+        (4, 10),
+    ),
+    Row(
+        build_googlenet,
+        {"variant": "torchvision", "input_shape": (33, 47, 3), "num_classes": None},
+        images(4, 33, 47, 3),
+        (4, 1, 2, 1024),
+    ),
+    Row(
+        build_inception_v3,
+        {"input_shape": (75, 75, 3), "num_classes": 10},
+        images(4, 75, 75, 3),
+        (4, 10),
+    ),
     Row(build_lenet, {}, images(4, 28, 28, 1), (4, 10)),
     Row(build_lenet, {"num_classes": None}, images(4, 28, 28, 1), (4, 5, 5, 16)),
+    Row(
+        build_resnet,
+        {"depth": 18, "input_shape": (28, 28, 1), "num_classes": 10},
+        images(4, 28, 28, 1),
+        (4, 10),
+    ),
+    Row(
+        build_resnet,
+        {"depth": 50, "input_shape": (64, 33, 3), "num_classes": None, "variant": "v1.5"},
+        images(4, 64, 33, 3),
+        (4, 2, 2, 2048),
+    ),
+    Row(build_cifar_resnet, {"depth": 8}, images(4, 32, 32, 3), (4, 10)),
+    Row(
+        build_densenet,
+        {"depth": 121, "input_shape": (32, 32, 1), "num_classes": 10},
+        images(4, 32, 32, 1),
+        (4, 10),
+    ),
+    Row(
+        build_cifar_densenet,
+        {"variant": "40-12", "input_shape": (16, 13, 3), "num_classes": None, "dropout": 0.2},
+        images(4, 16, 13, 3),
+        (4, 4, 3, 448),
+    ),
 ]
 
 # Builders that start from a file or a handle, as "module.name"; their contract is tested elsewhere.
@@ -189,6 +275,51 @@ def test_efficientnet_lite_takes_any_size_from_32_pixels():
         (
             lambda: build_lenet((28, 11, 1)),
             r"input_shape must be \(height, width, channels\) from 12 px, got \(28, 11, 1\)",
+        ),
+        (
+            lambda: build_alexnet("2014"),
+            r"variant must be one of \['2012', 'one-weird-trick'\], got '2014'",
+        ),
+        (
+            lambda: build_alexnet("2012", (66, 227, 3)),
+            r"input_shape must be \(height, width, channels\) from 67 px, got \(66, 227, 3\)",
+        ),
+        (
+            lambda: build_alexnet("one-weird-trick", (224, 62, 3)),
+            r"input_shape must be \(height, width, channels\) from 63 px, got \(224, 62, 3\)",
+        ),
+        (lambda: build_vgg(12), r"depth must be one of \[11, 13, 16, 19\], got 12"),
+        (lambda: build_resnet(20), r"depth must be one of \[18, 34, 50, 101, 152\], got 20"),
+        (
+            lambda: build_resnet(50, variant="v2"),
+            r"variant must be one of \['2015', 'v1.5'\], got 'v2'",
+        ),
+        (lambda: build_resnet(18, (224, 224)), r"input_shape must be .* got \(224, 224\)"),
+        (
+            lambda: build_cifar_resnet(18),
+            r"depth must be 6 n \+ 2, as the paper's 20, 32, 44, 56, 110, 1202, got 18",
+        ),
+        (lambda: build_cifar_resnet(2), r"depth must be 6 n \+ 2, as .* got 2"),
+        (lambda: build_densenet(40), r"depth must be one of \[121, 161, 169, 201\], got 40"),
+        (
+            lambda: build_densenet(121, (28, 28, 1)),
+            r"input_shape must be \(height, width, channels\) from 29 px, got \(28, 28, 1\)",
+        ),
+        (
+            lambda: build_cifar_densenet("BC-40-12"),
+            r"variant must be one of \['40-12', '100-12', .*'BC-190-40'\], got 'BC-40-12'",
+        ),
+        (
+            lambda: build_cifar_densenet("40-12", (3, 32, 3)),
+            r"input_shape must be \(height, width, channels\) from 4 px, got \(3, 32, 3\)",
+        ),
+        (
+            lambda: build_vgg(11, (28, 28, 1)),
+            r"input_shape must be \(height, width, channels\) from 32 px, got \(28, 28, 1\)",
+        ),
+        (
+            lambda: build_vgg(11, (None, None, 3)),
+            r"input_shape must be all numbers unless num_classes is None, got \(None, None, 3\)",
         ),
     ],
 )
