@@ -100,7 +100,10 @@ def _own_function(method: Callable, **settings):
     def function(*arguments):
         return method(*arguments)
 
-    return tf.function(function, autograph=False, **settings)
+    graph = tf.function(function, autograph=False, **settings)
+    # It counts traces by the address of a function, which the next training may get again.
+    graph._omit_frequent_tracing_warning = True
+    return graph
 
 
 def _first_device(strategy: tf.distribute.Strategy) -> str | None:
