@@ -20,8 +20,15 @@ ALLOWED = {
         "tfcourse.preflight",
         "tfcourse.bench",
         "tfcourse.workers",
+        "tfcourse.catalogue",
+        "tfcourse.flags",
+        "tfcourse.summary",
         "hub_models.image",
     ),
+    "tfcourse.catalogue": (),
+    "tfcourse.flags": ("tfcourse.catalogue",),
+    "tfcourse.summary": ("tfcourse.receptive_field",),
+    "tfcourse.receptive_field": (),
     "tfcourse.bench": (),
     "tfcourse.preflight": ("tfcourse.training", "tfcourse.doctor"),
     "tfcourse.workers": ("tfcourse.cluster",),
@@ -31,7 +38,7 @@ ALLOWED = {
     "tfcourse.doctor": ("tfcourse.data.cache",),
     "tfcourse.plots": ("tfcourse.data.cache",),
     "tfcourse.__main__": ("tfcourse.cli",),
-    "tfcourse.vision": ("tfcourse.data.sources",),
+    "tfcourse.vision": ("tfcourse.data.sources", "tfcourse.data.downloads"),
     "tfcourse.training": ("tfcourse.data", "tfcourse.plots", "tfcourse.cluster"),
     "tfcourse.data": (),
     "tfcourse.__init__": (),
@@ -93,6 +100,7 @@ def test_nothing_but_a_download_imports_tensorflow_hub_or_tf_keras():
     [
         "import tfcourse",
         "import tfcourse.cli, tfcourse.runs, tfcourse.doctor, tfcourse.workers, tfcourse.bench",
+        "import tfcourse.catalogue; tfcourse.catalogue.show_builders()",
     ],
 )
 def test_tensorflow_is_not_imported(code):

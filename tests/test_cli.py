@@ -1,14 +1,17 @@
 """The command as a user types it: real processes, their output and exit status."""
 
+import argparse
 import fractions
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tfcourse import cli, doctor, runs
+from tfcourse import catalogue, cli, doctor, runs
+from tfcourse.flags import read_flags
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,6 +53,78 @@ def test_list_needs_no_tensorflow_even_with_another_backend():
     assert "fine_tune_hub_model" in done.stdout
 
 
+def test_the_catalogue_names_each_builder_with_its_file():
+    """Even with another backend: nothing of TensorFlow is imported."""
+    done = tfcourse("list", "--models", KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stderr
+    listed = {tuple(line.split()[i] for i in (0, -1)) for line in done.stdout.splitlines()}
+    defined = {
+        (line.removeprefix("def build_").partition("(")[0], str(file.relative_to(ROOT)))
+        for file in (ROOT / "tfcourse").rglob("*.py")
+        for line in file.read_text("utf-8").splitlines()
+        if line.startswith("def build_")
+    }
+    assert listed == defined
+    assert "lenet              Build LeNet-5, the convolutional network that read" in done.stdout
+
+
+def test_every_builder_says_what_its_flags_mean():
+    for builder in catalogue.builders().values():
+        parser = argparse.ArgumentParser()
+        words = {"vgg": "--depth 16", "resnet": "--depth 50", "densenet": "--depth 121"}
+        words |= {"cifar_resnet": "--depth 20", "efficientnet_lite": "--variant 0"}
+        read_flags(parser, builder, words.get(builder.name, "").split())
+        names = {action.dest for action in parser._actions} - {"help"}
+        assert names == {name for name, _, _ in builder.parameters}, builder.name
+        assert all(action.help for action in parser._actions), builder.name
+
+
+def test_flags_become_arguments():
+    words = ["--depth=11", "--image-size=64", "--num-classes=none", "--no-batch-norm"]
+    vgg = catalogue.find_builder("vgg")
+    given = read_flags(argparse.ArgumentParser(), vgg, [*words, "--dropout=0.1"])
+    assert given == {
+        "depth": 11,
+        "input_shape": (64, 64, 3),
+        "num_classes": None,
+        "batch_norm": False,
+        "dropout": 0.1,
+    }
+    lenet = catalogue.find_builder("lenet")
+    given = read_flags(argparse.ArgumentParser(), lenet, ["--image-size", "32"])
+    assert given == {"input_shape": (32, 32, 1)}
+
+
+def test_summary_of_a_model():
+    done = tfcourse("summary", "lenet", "--num-classes", "7")
+    assert done.returncode == 0, done.stderr
+    assert "\nhead    7 " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lenet", "--image-size=3"], "lenet: input_shape must be .* from 12 px, got"),
+        (["vgg", "--depth=12"], r"vgg: depth must be one of \[11, 13, 16, 19\], got 12"),
+        (["efficientnet_lite", "--variant=0", "--dropout=7"], "efficientnet_lite: .*rate"),
+    ],
+)
+def test_a_builders_complaint_is_one_line(words, message, capsys):
+    """Keras' own complaints too: they are about what was typed."""
+    with pytest.raises(SystemExit) as stop:
+        cli.execute(lambda: cli._summary(words[0], words[1:]))
+    assert stop.value.code == 2
+    assert re.fullmatch(f"tfcourse: {message}.*\n", capsys.readouterr().err)
+
+
+def test_a_recipe_that_trains_nothing_has_no_such_flags(monkeypatch, capsys):
+    parser = cli.flags("A recipe.")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--epochs", "3"])
+    assert "unrecognized arguments: --epochs 3" in capsys.readouterr().err
+    assert set(vars(parser.parse_args([]))) == {"strategy", "seed", "workdir", "fresh", "smoke"}
+
+
 def test_a_recipes_help_is_its_docstring():
     done = tfcourse("run", "fine_tune_hub_model", "--help")
     assert done.returncode == 0
@@ -60,9 +135,23 @@ def test_a_recipes_help_is_its_docstring():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: fine_tune"),
+        (["run", "no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: classify"),
         (["predict", "nowhere", "a.jpg"], "tfcourse: nowhere holds no finished run"),
         (["dance"], "tfcourse: argument COMMAND: invalid choice: 'dance'"),
+        (["summary", "vgg16"], "tfcourse: no builder 'vgg16'; there are: alexnet, "),
+        (["summary", "vgg"], "tfcourse summary vgg: --depth is required. Number of layers with"),
+        (
+            ["summary", "vgg", "--depth", "16", "--deep", "3"],
+            "tfcourse summary vgg: unrecognized arguments: --deep 3; there are: --depth, --image",
+        ),
+        (
+            ["summary", "vgg", "--depth", "deep"],
+            "tfcourse summary vgg: argument --depth: must be a whole number of at least 0, got",
+        ),
+        (
+            ["summary", "lenet", "--image-size", "0"],
+            "tfcourse summary lenet: argument --image-size: must be a whole number of at least 1",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments, message):

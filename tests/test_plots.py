@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from tfcourse import plots
+from tfcourse.plots import _drawing
 
 RNG = np.random.default_rng(0)
 LONG = "a class whose name is really quite long, number"
@@ -23,6 +24,10 @@ def pixels(path):
 
 def count(image, color):
     return int((image == np.round(np.multiply(to_rgb(color), 255))).all(axis=-1).sum())
+
+
+def near(image, color):
+    return int((np.abs(image - np.multiply(to_rgb(color), 255)) < 2).all(axis=-1).sum())
 
 
 def history(epochs, names=("loss", "val_loss", "accuracy", "val_accuracy")):
@@ -74,11 +79,11 @@ def test_confusion_matrix_colours_shares_of_a_row(tmp_path):
 
 
 def test_long_names_keep_both_ends():
-    assert plots._short("Trouser") == "Trouser"
-    short = plots._short(f"{LONG} 17")
+    assert _drawing.short("Trouser") == "Trouser"
+    short = _drawing.short(f"{LONG} 17")
     assert short.startswith("a class")
     assert short.endswith("17")
-    assert plots._width(short) <= 22
+    assert _drawing.width_of(short) <= 22
 
 
 def test_predictions_are_green_when_right_and_red_when_wrong(tmp_path):
@@ -116,8 +121,8 @@ def test_accuracy_against_labels_has_a_line_per_method(tmp_path):
 
 
 def test_letters_without_a_font_become_boxes():
-    assert plots._printable("a\U000f0000b") == "a□b"
-    assert plots._printable("Größe é 1") == "Größe é 1"
+    assert _drawing.printable("a\U000f0000b") == "a□b"
+    assert _drawing.printable("Größe é 1") == "Größe é 1"
 
 
 def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
@@ -128,11 +133,49 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     plots.learning_curves(history(2), path)
     before = path.read_bytes()
-    monkeypatch.setattr(plots.Figure, "savefig", full_disk)
+    monkeypatch.setattr(_drawing.Figure, "savefig", full_disk)
     with pytest.raises(OSError, match="no space left"):
         plots.learning_curves(history(3), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_filters_are_drawn_around_grey(tmp_path):
+    """A red weight and none; each filter by its own largest, so that weak ones show too."""
+    kernels = np.zeros((1, 2, 3, 2))
+    kernels[0, 0, 0] = [1, 0.001]
+    plots.filter_grid(kernels, tmp_path / "a.png")
+    image = pixels(tmp_path / "a.png")
+    pink, grey = (1, 0.5, 0.5), (0.5, 0.5, 0.5)
+    assert near(image, pink) == pytest.approx(near(image, grey), rel=0.1)
+    assert near(image, pink) > 1000
+    plots.filter_grid(RNG.normal(size=(5, 5, 1, 6)), tmp_path / "b.png")
+    assert pixels(tmp_path / "b.png").shape[1] > 300
+
+
+def test_the_most_uneven_maps_are_drawn_lowest_dark_highest_yellow(tmp_path):
+    maps = np.zeros((4, 4, 10))
+    maps[0] = np.arange(10)
+    plots.feature_maps(np.full((8, 8, 3), 0.2), {"stage1": maps}, tmp_path / "a.png")
+    image = pixels(tmp_path / "a.png")
+    yellow, violet = near(image, "#fde725"), near(image, "#440154")
+    assert yellow > 8 * 1000
+    assert violet == pytest.approx(3 * yellow, rel=0.1)
+    assert near(image, (0.2, 0.2, 0.2)) > 4000  # the photo
+
+
+def test_heat_maps_lie_over_the_photo(tmp_path):
+    photo = np.ones((40, 40, 3))
+    heat = np.array([[0.0, 0.0], [0.0, 3.0]])
+    panels = {"photo": (photo, None), f"{LONG} 39.1%": (photo, heat)}
+    plots.heat_maps(panels, tmp_path / "a.png")
+    image = pixels(tmp_path / "a.png").astype(int)
+    red = np.argwhere((image[..., 0] > image[..., 2] + 80) & (image[..., 1] < 160))
+    blue = np.argwhere(image[..., 2] > image[..., 0] + 50)
+    assert len(red) > 1000
+    assert (red.mean(axis=0) > blue.mean(axis=0)).all()  # below and to the right
+    assert red[:, 1].min() > image.shape[1] // 2
+    plots.heat_maps({"cold": (photo, np.zeros((2, 2)))}, tmp_path / "b.png")
 
 
 def test_threads_may_draw_at_the_same_time(tmp_path):

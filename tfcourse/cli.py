@@ -4,43 +4,34 @@ Importing this module imports no TensorFlow, which takes six seconds: `list` ans
 """
 
 import argparse
-import ast
 import os
 import runpy
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import tfcourse
+from tfcourse import catalogue
+from tfcourse.catalogue import recipes
+from tfcourse.flags import Parser, at_least, positive, read_flags
 
 OURS = ("tfcourse", "hub_models", "tfcourse_recipes", "__main__")
 
 
-def recipes() -> dict[str, Path]:
-    """Return the recipes by name: those of the checkout, or those that the wheel installed."""
-    root = Path(tfcourse.__file__).parent.parent
-    folder = root / "recipes" if (root / "recipes").is_dir() else root / "tfcourse_recipes"
-    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def flags(
-    doc: str, *, epochs: int, batch_size: int, learning_rate: float
+    doc: str,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
 ) -> argparse.ArgumentParser:
     """Return a parser with the flags that all recipes share.
 
     Args:
         doc: The recipe's docstring: the first line is its summary, all of it the help.
-        epochs: Default number of epochs.
+        epochs: Default number of epochs. A recipe that trains nothing leaves out these three, and
+            gets no `--data-dir` either.
         batch_size: Default number of examples in a step, over all replicas.
         learning_rate: Default learning rate.
     """
@@ -51,12 +42,17 @@ def flags(
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--epochs", type=at_least(1), default=epochs, help=f"default {epochs}")
-    add("--batch-size", type=at_least(1), default=batch_size, help=f"default {batch_size}")
-    add("--learning-rate", type=_positive, default=learning_rate, help=f"default {learning_rate}")
+    for flag, kind, default in (
+        ("--epochs", at_least(1), epochs),
+        ("--batch-size", at_least(1), batch_size),
+        ("--learning-rate", positive, learning_rate),
+    ):
+        if default is not None:
+            add(flag, type=kind, default=default, help=f"default {default}")
     add("--strategy", default="auto", help="auto, cpu, cpu:N, gpu, mirrored, multi-worker or tpu")
     add("--seed", type=at_least(0), default=0, help="of weights, order and augmentation; default 0")
-    add("--data-dir", type=Path, help="your own data instead of the recipe's")
+    if epochs is not None:
+        add("--data-dir", type=Path, help="your own data instead of the recipe's")
     add("--workdir", type=Path, help="the run's folder; default runs/NAME")
     add("--fresh", action="store_true", help="start over, even if the folder holds a run")
     add("--smoke", action="store_true", help="a tiny run, to see that everything works")
@@ -85,8 +81,7 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"tfcourse {tfcourse.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = commands.add_parser("list", help="the recipes, one line each")
-    listing.set_defaults(command=lambda _: _list())
+    _add_catalogue(commands)
 
     run = commands.add_parser(
         "run",
@@ -111,6 +106,19 @@ def main() -> None:
 
     arguments = parser.parse_args()
     execute(lambda: arguments.command(arguments))
+
+
+def _add_catalogue(commands) -> None:
+    listing = commands.add_parser("list", help="the recipes, one line each")
+    listing.add_argument("--models", action="store_true", help="the builders of models instead")
+    listing.set_defaults(command=lambda arguments: _list(arguments.models))
+
+    summary = commands.add_parser(
+        "summary", help="a model's stages: shapes, parameters, multiply-adds, receptive field"
+    )
+    summary.add_argument("name", metavar="NAME", help="of a builder: tfcourse list --models")
+    summary.add_argument("rest", metavar="...", nargs=argparse.REMAINDER, help="its arguments")
+    summary.set_defaults(command=lambda arguments: _summary(arguments.name, arguments.rest))
 
 
 def _add_preflight(commands) -> None:
@@ -139,10 +147,25 @@ def _add_bench(commands) -> None:
     )
 
 
-def _list() -> None:
-    for name, path in recipes().items():
-        summary = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()
-        print(f"{name:24} {summary[0] if summary else ''}")
+def _list(models: bool) -> None:
+    catalogue.show_builders() if models else catalogue.show_recipes()
+
+
+def _summary(name: str, rest: Sequence[str]) -> None:
+    builder = catalogue.find_builder(name)
+    parser = Parser(
+        prog=f"tfcourse summary {name}", description=builder.summary, allow_abbrev=False
+    )
+    arguments = read_flags(parser, builder, rest)
+    _start_tensorflow()
+    from tfcourse import summary
+
+    build = builder.load()
+    try:
+        model = build(**arguments)
+    except (TypeError, ValueError) as error:  # Keras' own complaints too: they are about a flag
+        raise ValueError(f"{name}: {error}") from error
+    summary.show(model)
 
 
 def _run(name: str, rest: Sequence[str]) -> int | None:
@@ -237,26 +260,3 @@ def _raised_by_us(error: BaseException) -> bool:
         traceback = traceback.tb_next
     module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
     return module.split(".")[0] in OURS
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """Return the type of a flag that takes a whole number of at least `least`."""
-
-    def integer(text: str) -> int:
-        if not text.lstrip("-").isdigit() or not least <= int(text) < 2**32:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number of at least {least}, got {text!r}"
-            )
-        return int(text)
-
-    return integer
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return value

@@ -83,6 +83,7 @@ class Run:
             tolerance: How far below a full run may fall: three standard deviations over seeds.
             more: Other results, for the report.
         """
+        value = float(value)  # a number of NumPy would not go into JSON
         stated = (
             f"expected {expected:.3f}" if self.is_full else "no figure is expected for these flags"
         )
