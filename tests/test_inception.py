@@ -309,44 +309,6 @@ def test_smallest_network_with_heads_in_bfloat16(variant, size):
     assert "ENTRY" in lowered(model, batch)
 
 
-def inceptions(size):
-    """Build ours and Keras', which gets our weights in the order of the layers."""
-    model = randomized(build_inception_v3((size, size, 3), CLASSES, dropout=0.0))
-    twin = keras.applications.InceptionV3(
-        weights=None, input_shape=(size, size, 3), classes=CLASSES, classifier_activation=None
-    )
-    ours, theirs = ([layer for layer in m.layers if layer.weights] for m in (model, twin))
-    shapes = [[tuple(w.shape) for layer in m for w in layer.weights] for m in (ours, theirs)]
-    assert shapes[0] == shapes[1]
-    for layer, other in zip(ours, theirs, strict=True):
-        assert type(layer) is type(other)
-        other.set_weights(layer.get_weights())
-    return model, twin
-
-
-@pytest.mark.parametrize("size", [75, pytest.param(299, marks=pytest.mark.slow)])
-def test_inception_v3_equals_keras_by_the_order_of_layers(size):
-    model, twin = inceptions(size)
-    batch = images(2, size, size, 3)
-    assert_close(model(batch), twin(batch).numpy(), 1e-4)
-
-
-@pytest.mark.slow
-def test_gradients_of_inception_v3_equal_keras():
-    with policy("float64"):
-        model, twin = inceptions(107)
-    batch, signs = images(4, 107, 107, 3), images(4, CLASSES)
-    found = []
-    for network in (model, twin):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(network(batch, training=True) * signs)
-        layers = [layer for layer in network.layers if layer.weights]
-        weights = [w for layer in layers for w in layer.trainable_weights]
-        found.append(tape.gradient(loss, weights))
-    for ours, theirs in zip(*found, strict=True):
-        assert_close(ours, theirs.numpy(), 1e-6)
-
-
 def test_smallest_inception_v3_is_that_of_keras():
     assert build_inception_v3((75, 75, 1), None).output_shape == (None, 1, 1, 2048)
     with pytest.raises(ValueError, match=r"from 75 px, got \(74, 75, 3\)$"):

@@ -48,6 +48,7 @@ ARCHITECTURES = [
     Row(build_resnet, {"depth": 50, "variant": "v1.5"}, TorchTwin, "resnet50"),
     Row(build_densenet, {"depth": 121}, KerasTwin, "DenseNet121", 32),
 ]
+TORCH_DENSENET = Row(build_densenet, {"depth": 161}, TorchTwin, "densenet161")
 SLOW = [
     Row(build_vgg, {"depth": 11}, TorchTwin, "vgg11"),
     Row(build_vgg, {"depth": 13}, TorchTwin, "vgg13"),
@@ -60,11 +61,12 @@ SLOW = [
     Row(build_resnet, {"depth": 101, "variant": "v1.5"}, TorchTwin, "resnet101"),
     Row(build_resnet, {"depth": 152}, KerasTwin, "ResNet152"),
     Row(build_resnet, {"depth": 152, "variant": "v1.5"}, TorchTwin, "resnet152"),
-    Row(build_densenet, {"depth": 161}, TorchTwin, "densenet161"),
+    TORCH_DENSENET,
     Row(build_densenet, {"depth": 169}, KerasTwin, "DenseNet169"),
     Row(build_densenet, {"depth": 201}, KerasTwin, "DenseNet201"),
     Row(build_googlenet, {"variant": "torchvision"}, TorchTwin, "googlenet", 224),
     Row(build_alexnet, {"variant": "one-weird-trick"}, TorchTwin, "alexnet", 224),
+    Row(build_inception_v3, {}, KerasTwin, "InceptionV3", 299),
 ]
 LEAST = {"resnet18", "googlenet"}  # of the gradients, in a fast run
 TRAINED = [
@@ -74,7 +76,7 @@ TRAINED = [
         marks=() if row.name in LEAST else pytest.mark.slow,
         id=row.name,
     )
-    for row in ARCHITECTURES
+    for row in [*ARCHITECTURES, TORCH_DENSENET]
     if row.name not in {"VGG16", "resnet50"}
 ]
 

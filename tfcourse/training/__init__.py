@@ -24,7 +24,9 @@ from tfcourse.training.loop import evaluate, fit, predict  # noqa: E402
 from tfcourse.training.lr_finder import find_learning_rate  # noqa: E402
 from tfcourse.training.monitors import Profile, Throughput  # noqa: E402
 from tfcourse.training.nan_guard import NaNGuard  # noqa: E402
+from tfcourse.training.noise import mix_up, weight_noise  # noqa: E402
 from tfcourse.training.optimizers import LazyAdam, RowwiseAdagrad  # noqa: E402
+from tfcourse.training.penalties import penalise  # noqa: E402
 from tfcourse.training.replicas import apply_gradients, gather  # noqa: E402
 from tfcourse.training.schedules import warmup_cosine  # noqa: E402
 from tfcourse.training.steps import evaluate_step, forward, supervised_step  # noqa: E402
@@ -59,10 +61,13 @@ __all__ = [
     "gather",
     "gradient_norms",
     "layer_rates",
+    "mix_up",
     "overfit_one_batch",
+    "penalise",
     "predict",
     "standard_callbacks",
     "strategy",
     "supervised_step",
     "warmup_cosine",
+    "weight_noise",
 ]
