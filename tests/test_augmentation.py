@@ -90,13 +90,29 @@ def test_windows_come_from_the_middle_out_of_training():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: RandomWindow((3,)), r"window must be \(height, width\), at least 1 each, got"),
+        (
+            lambda: RandomWindow((3,)),
+            r"window must be \(height, width\), whole numbers from 1 up, got",
+        ),
+        (
+            lambda: RandomWindow((2.5, 3)),
+            r"window must be .*, whole numbers from 1 up, got \(2.5, 3",
+        ),
         (lambda: RandomWindow((3, 3), padding=-1), "padding must be at least 0, got -1"),
         (lambda: RandomWindow((13, 3))(IMAGES), r"window \(13, 3\) must fit into pictures of a k"),
         (lambda: PrincipalColors([1, 1], np.eye(3)), r"directions must be \(2, 2\), got \(3, 3\)"),
-        (lambda: PrincipalColors([1], [[1]], stddev=-1), "stddev must be at least 0, got -1"),
+        (
+            lambda: PrincipalColors([1], [[1]], stddev=-1),
+            "stddev must be at least 0 and finite, got -1",
+        ),
+        (lambda: PrincipalColors([1], [[1]], stddev=float("nan")), "stddev must be .* got nan"),
         (lambda: principal_colors(IMAGES[0]), r"images must be \(n, height, width, channels\)"),
         (lambda: ten_windows(IMAGES, (12, 13)), r"window must fit into \(12, 12\), got \(12, 13\)"),
+        (lambda: ten_windows(IMAGES, (0, -1)), r"window must fit into \(12, 12\), got \(0, -1\)"),
+        (
+            lambda: ten_windows(IMAGES[0, ..., 0], (2, 2)),
+            r"images must be \(n, height, width, chan",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, message):
@@ -408,12 +424,12 @@ def test_a_mixture_is_the_same_of_images_and_targets():
     np.testing.assert_allclose(loss(mixed_y, logits), parts, rtol=1e-5)
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0, 32.0, 1000.0])
 def test_shares_are_beta_distributed(alpha):
     stats = pytest.importorskip("scipy.stats")
     quantiles = beta_quantiles(alpha)
-    levels = np.linspace(0, 1, len(quantiles))
-    np.testing.assert_allclose(quantiles, stats.beta(alpha, alpha).ppf(levels), atol=1e-4)
+    levels = np.linspace(0, 1, len(quantiles))[1:-1]
+    np.testing.assert_allclose(quantiles[1:-1], stats.beta(alpha, alpha).ppf(levels), atol=1e-4)
     x = np.linspace(0, 1, 5_000, dtype="float32")[:, None]
     *_, t = mixed(alpha, x, np.zeros((5_000, 3), "float32"))
     edges = np.linspace(0, 1, 41)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfcourse.training import replicas
 from tfcourse.training.inner import Step
 from tfcourse.training.penalties import kernels
-from tfcourse.training.steps import _update_metrics, forward, supervised_step, whole_loss
+from tfcourse.training.steps import forward, supervised_step, update_metrics, whole_loss
 
 QUANTILES = 4096
 
@@ -56,7 +56,7 @@ def weight_noise(stddev: float, *, seed: int = 0) -> Step:
         for variable, value in zip(shaken, clean, strict=True):
             variable.assign(value)  # subtracting the noise again would leave its rounding
         replicas.apply_gradients(model.optimizer, gradients, weights)
-        return _update_metrics(model, loss, batch, y_pred)
+        return update_metrics(model, loss, batch, y_pred)
 
     step.__qualname__ = f"weight_noise(stddev={stddev}, seed={seed})"  # part of what a resume needs
     return step
@@ -138,12 +138,15 @@ def _shares(model: keras.Model, rows: tf.Tensor, alpha: float, seed: int) -> tf.
 def beta_quantiles(alpha: float) -> np.ndarray:
     """Return the quantiles 0, 1/4096, ..., 1 of Beta(alpha, alpha), by the trapezoid rule.
 
-    The density `(t (1 - t))^(alpha - 1)` has poles for a small alpha. In `v = t^alpha` it is
+    The density `(t (1 - t))^(alpha - 1)` has poles for an alpha below 1. In `v = t^alpha` it is
     `(1 - t)^(alpha - 1) / alpha`, without a pole up to the median 1/2; the rest is its mirror.
     """
-    v = np.linspace(0, 0.5**alpha, 200_001)
-    t = v ** (1 / alpha)
-    density = (1 - t) ** (alpha - 1)
+    if alpha < 1:
+        t = np.linspace(0, 0.5**alpha, 200_001) ** (1 / alpha)
+        density = (1 - t) ** (alpha - 1)
+    else:
+        t = np.linspace(0, 0.5, 200_001)
+        density = (4 * t * (1 - t)) ** (alpha - 1)  # in units of that at 1/2
     area = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
     lower = np.interp(np.linspace(0, 1, QUANTILES // 2 + 1), area / area[-1], t)
     return np.concatenate([lower, 1 - lower[-2::-1]])

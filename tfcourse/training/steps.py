@@ -31,7 +31,7 @@ def supervised_step(model: keras.Model, batch: tuple) -> dict[str, tf.Tensor]:
         objective = model.optimizer.scale_loss(objective)
     gradients = tape.gradient(objective, weights)
     replicas.apply_gradients(model.optimizer, gradients, weights)
-    return _update_metrics(model, loss, batch, y_pred)
+    return update_metrics(model, loss, batch, y_pred)
 
 
 def evaluate_step(model: keras.Model, batch: tuple) -> dict[str, tf.Tensor]:
@@ -46,7 +46,7 @@ def evaluate_step(model: keras.Model, batch: tuple) -> dict[str, tf.Tensor]:
     """
     y_pred = forward(model, keras.utils.unpack_x_y_sample_weight(batch)[0], training=False)
     _, loss = whole_loss(model, batch, y_pred, training=False)
-    return _update_metrics(model, loss, batch, y_pred)
+    return update_metrics(model, loss, batch, y_pred)
 
 
 def own_step(model: keras.Model, batch: tuple) -> dict[str, tf.Tensor]:
@@ -126,7 +126,7 @@ def whole_loss(model: keras.Model, batch: tuple, y_pred, *, training: bool):
     return tf.reduce_sum(loss) + penalty, tf.reduce_mean(loss) + replicas.total(penalty)
 
 
-def _update_metrics(model, loss, batch, y_pred) -> dict[str, tf.Tensor]:
+def update_metrics(model, loss, batch, y_pred) -> dict[str, tf.Tensor]:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     for metric in model.metrics:
         if metric.name == "loss":

@@ -105,10 +105,13 @@ def ten_windows(images: np.ndarray, window: Sequence[int]) -> np.ndarray:
         Windows `(n, 10, *window, channels)`; the network's probabilities for the ten are averaged.
 
     Raises:
-        ValueError: If the window is larger than the pictures.
+        ValueError: If `images` has another rank, or the window does not fit into the pictures.
     """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(f"images must be (n, height, width, channels), got {images.shape}")
     height, width = images.shape[1:3]
-    if window[0] > height or window[1] > width:
+    if len(window) != 2 or not (1 <= window[0] <= height and 1 <= window[1] <= width):
         raise ValueError(f"window must fit into {(height, width)}, got {tuple(window)}")
     below, right = height - window[0], width - window[1]
     starts = [(0, 0), (0, right), (below, 0), (below, right), (below // 2, right // 2)]

@@ -4,6 +4,7 @@ Krizhevsky, Sutskever & Hinton (2012), section 4.1,
 https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks.
 """
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -37,8 +38,11 @@ class RandomWindow(keras.layers.Layer):
         dtype: object = None,
     ):
         super().__init__(name=name, dtype=dtype)
-        if len(window) != 2 or min(window) < 1:
-            raise ValueError(f"window must be (height, width), at least 1 each, got {window}")
+        whole = all(isinstance(n, int | np.integer) for n in window)
+        if len(window) != 2 or not whole or min(window) < 1:
+            raise ValueError(
+                f"window must be (height, width), whole numbers from 1 up, got {window}"
+            )
         if padding < 0:
             raise ValueError(f"padding must be at least 0, got {padding}")
         self.window, self.padding, self.seed = tuple(window), padding, seed
@@ -111,8 +115,8 @@ class PrincipalColors(keras.layers.Layer):
             raise ValueError(
                 f"directions must be ({channels}, {channels}), got {self.directions.shape}"
             )
-        if stddev < 0:
-            raise ValueError(f"stddev must be at least 0, got {stddev}")
+        if not 0 <= stddev < math.inf:
+            raise ValueError(f"stddev must be at least 0 and finite, got {stddev}")
         self.stddev, self.seed = stddev, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
