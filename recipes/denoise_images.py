@@ -31,7 +31,7 @@ from tfcourse.data import filters
 from tfcourse.data.cache import atomic_file
 from tfcourse.data.fashion_mnist import load_fashion_mnist
 from tfcourse.data.image_folders import load_folder
-from tfcourse.data.images import Images, hold_out, resize, subset_per_class
+from tfcourse.data.images import few_per_class, hold_out, resize
 from tfcourse.training import InMemory
 from tfcourse.vision import build_encoder_decoder
 from tfcourse.vision.encoder_decoder import VARIANTS
@@ -58,15 +58,9 @@ def load_data(flags) -> list[np.ndarray]:
     size = (flags.image_size, flags.image_size)
     train, test = load_folder(flags.data_dir, size) if flags.data_dir else load_fashion_mnist()
     if flags.smoke:
-        train, test = (
-            subset_per_class(part, min(n, fewest(part)), 0) for part, n in ((train, 10), (test, 2))
-        )
+        train, test = few_per_class(train, 10), few_per_class(test, 2)
     parts = [*hold_out(train, 0.1, flags.seed), test]
     return [resize(part, size).images / np.float32(255) for part in parts]
-
-
-def fewest(part: Images) -> int:
-    return int(np.bincount(part.labels, minlength=len(part.class_names)).min())
 
 
 def psnr(clean, logits):

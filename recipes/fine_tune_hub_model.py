@@ -29,7 +29,15 @@ from tfcourse import cli, plots, runs, training
 from tfcourse.data import cache
 from tfcourse.data.fashion_mnist import load_fashion_mnist
 from tfcourse.data.image_folders import load_folder
-from tfcourse.data.images import Images, hold_out, resize, subset_per_class, to_rgb
+from tfcourse.data.images import (
+    Images,
+    few_per_class,
+    hold_out,
+    resize,
+    smallest_class,
+    subset_per_class,
+    to_rgb,
+)
 from tfcourse.training import InMemory
 from tfcourse.vision import build_lenet
 
@@ -48,24 +56,18 @@ def parse() -> runs.Run:
     return runs.start(parser, "fine_tune_hub_model")
 
 
-def fewest(part: Images) -> int:
-    return int(np.bincount(part.labels, minlength=len(part.class_names)).min())
-
-
 def load_data(flags) -> list[Images]:
     """Return the pictures to learn from, to choose epochs by, and to be tested on."""
     size = (flags.image_size, flags.image_size)
     train, test = load_folder(flags.data_dir, size) if flags.data_dir else load_fashion_mnist()
     if flags.smoke:
-        train, test = (
-            subset_per_class(part, min(most, fewest(part)), 0)
-            for part, most in ((train, 20), (test, 5))
-        )
+        train, test = few_per_class(train, 20), few_per_class(test, 5)
     if flags.labels_per_class:
-        if flags.labels_per_class > fewest(train):
+        most = smallest_class(train)
+        if flags.labels_per_class > most:
             raise ValueError(
-                f"--labels-per-class must be at most {fewest(train)}, the pictures to learn from "
-                f"in the smallest class, got {flags.labels_per_class}"
+                f"--labels-per-class must be at most {most}, the pictures to learn from in the "
+                f"smallest class, got {flags.labels_per_class}"
             )
         train = subset_per_class(train, flags.labels_per_class, flags.seed)
     return [*hold_out(train, 0.1, flags.seed), test]
@@ -124,7 +126,7 @@ def compare_few_labels(run, strategy, parts: list[Images], features: list[np.nda
         "LeNet-5 from scratch": (build_lenet, [small_grey(part) for part in parts]),
     }
     curves = {name: {} for name in methods}
-    most = fewest(parts[0])
+    most = smallest_class(parts[0])
     for n in [*(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n < most), most]:
         for name, (build, inputs) in methods.items():
             # Which examples are chosen depends on labels and seed alone: the same for both.

@@ -9,7 +9,15 @@ from PIL import Image
 
 from tfcourse.data.fashion_mnist import load_fashion_mnist
 from tfcourse.data.image_folders import load_folder, read_image
-from tfcourse.data.images import Images, hold_out, resize, subset_per_class, to_rgb
+from tfcourse.data.images import (
+    Images,
+    few_per_class,
+    hold_out,
+    resize,
+    smallest_class,
+    subset_per_class,
+    to_rgb,
+)
 
 RED = (255, 0, 0)
 
@@ -389,3 +397,11 @@ def test_the_package_needs_no_tensorflow():
 
     code = "import sys, tfcourse.data.images; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_tiny_run_has_as_many_of_each_class_as_the_smallest_allows():
+    labels = np.array([0, 1, 1, 0, 1, 0, 1])
+    images = Images(np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1), labels, ("a", "b"))
+    assert smallest_class(images) == 3
+    assert np.bincount(few_per_class(images, 2).labels).tolist() == [2, 2]
+    assert np.bincount(few_per_class(images, 9).labels).tolist() == [3, 3]

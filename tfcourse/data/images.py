@@ -91,13 +91,23 @@ def subset_per_class(images: Images, n: int, seed: int) -> Images:
     Raises:
         ValueError: If a class has fewer than `n` images.
     """
-    fewest = np.bincount(images.labels, minlength=len(images.class_names)).min()
+    fewest = smallest_class(images)
     if not 1 <= n <= fewest:
         raise ValueError(f"n must be between 1 and {fewest}, the smallest class, got {n}")
     order = np.random.default_rng(seed).permutation(len(images))
     labels = images.labels[order]
     chosen = [order[labels == label][:n] for label in range(len(images.class_names))]
     return images.take(np.sort(np.concatenate(chosen)))
+
+
+def few_per_class(images: Images, most: int, seed: int = 0) -> Images:
+    """Choose up to `most` images of every class, equally many: enough for a tiny run."""
+    return subset_per_class(images, min(most, smallest_class(images)), seed)
+
+
+def smallest_class(images: Images) -> int:
+    """Return how many images the class with the fewest has."""
+    return int(np.bincount(images.labels, minlength=len(images.class_names)).min())
 
 
 def resize(images: Images, image_size: tuple[int, int]) -> Images:
