@@ -90,7 +90,7 @@ def probability(logits: np.ndarray, label: int) -> list[float]:
 
 def draw(folder: Path, model: keras.Model, image: np.ndarray, heats: dict, hidden: dict) -> None:
     """Write the filters, the maps, and the photo under its heat maps and with a part hidden."""
-    matrix, black = inspection.colours(model)
+    matrix, black = inspection.colors(model)
 
     def seen(x: np.ndarray) -> np.ndarray:
         return np.clip((x - black) @ np.linalg.inv(matrix), 0, 1)

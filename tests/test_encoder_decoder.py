@@ -94,7 +94,7 @@ def test_three_stages_and_the_smallest_image():
     assert model.get_layer("stage3").output.shape == (None, 1, 2, 16)
     assert model.get_layer("code").output.shape == (None, 2)
     assert model(images(2, 8, 9, 1)).shape == (2, 8, 9, 1)
-    with pytest.raises(ValueError, match=r"from 8 px, got \(7, 9, 1\)"):
+    with pytest.raises(ValueError, match=r"from 8 px for 3 stages, got \(7, 9, 1\)"):
         build_encoder_decoder("autoencoder", (7, 9, 1), filters=(4, 8, 16))
 
 
@@ -165,15 +165,21 @@ def test_an_autoencoder_with_noise_and_a_denoiser_without():
             {"variant": "u-net"},
             r"variant must be one of \['autoencoder', 'denoising'\], got 'u-net'",
         ),
-        ({"input_shape": (28, 28)}, r"input_shape must be .* from 4 px, got \(28, 28\)"),
-        ({"input_shape": (28, 3, 1)}, r"input_shape must be .* from 4 px, got \(28, 3, 1\)"),
-        ({"input_shape": (None, 28, 1)}, r"input_shape must be .*, got \(None, 28, 1\)"),
+        ({"input_shape": (28, 28)}, r"input_shape must be .* from 4 px .*, got \(28, 28\)"),
+        (
+            {"input_shape": (28, 3, 1)},
+            r"input_shape must be .* from 4 px for 2 stages, got \(28, 3, 1\)",
+        ),
+        (
+            {"input_shape": (None, 28, 1)},
+            r"input_shape must be all numbers .*, got \(None, 28, 1\)",
+        ),
         ({"filters": ()}, r"filters must be one number .*, got \(\)"),
         ({"filters": (8, 0)}, r"filters must be one number of at least 1 .*, got \(8, 0\)"),
         ({"code_units": 0}, "code_units must be at least 1, got 0"),
         (
             {"variant": "denoising", "input_shape": (1, 8, 1)},
-            r"input_shape .* from 2 px, got \(1, 8, 1\)",
+            r"input_shape .* from 2 px for 1 stage, got \(1, 8, 1\)",
         ),
         ({"noise": -0.1}, "noise must be between 0 and 1, got -0.1"),
         ({"noise": 1.5}, "noise must be between 0 and 1, got 1.5"),

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from twins import import_torchvision
 
 from tfcourse import training
 from tfcourse.vision import build_googlenet, build_inception_v3
@@ -24,13 +25,8 @@ def torch():
 
 
 @pytest.fixture(scope="module")
-def models(torch):
-    for operator in ("nms", "qnms"):
-        # A wheel for GPUs lacks these on a CPU; another test may have declared them already.
-        with contextlib.suppress(RuntimeError):
-            signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{operator}", signature)
-    return pytest.importorskip("torchvision", reason="the twin is missing").models
+def models():
+    return import_torchvision().models
 
 
 @contextlib.contextmanager
@@ -212,12 +208,21 @@ def test_pooling_rounds_up_as_torch_does(torch, pool_size):
         np.testing.assert_array_equal(pool(batch), theirs.numpy().transpose(0, 2, 3, 1))
 
 
-@pytest.mark.parametrize("variant", ["2014", "torchvision"])
-def test_smallest_googlenet(models, variant):
+@pytest.mark.parametrize(("variant", "size"), [("2014", 1), ("batch-norm", 1), ("torchvision", 15)])
+def test_smallest_googlenet(models, variant, size):
     assert models.GoogLeNet_Weights.IMAGENET1K_V1.meta["min_size"] == (15, 15)
-    assert build_googlenet(variant, (15, 15, 1), None).output_shape == (None, 1, 1, 1024)
-    with pytest.raises(ValueError, match=r"from 15 px, got \(14, 15, 3\)$"):
-        build_googlenet(variant, (14, 15, 3))
+    features = build_googlenet(variant, (size, size, 1), None)(images(2, size, size, 1))
+    assert features.shape == (2, 1, 1, 1024)
+    assert np.isfinite(features).all()
+    with pytest.raises(ValueError, match=rf"from {size} px, got \({size - 1}, 15, 3\)$"):
+        build_googlenet(variant, (size - 1, 15, 3))
+
+
+def test_loss_weights_are_where_the_docstring_says():
+    line = next(x for x in build_googlenet.__doc__.splitlines() if "import" in x)
+    found = {}
+    exec(line.strip(), found)
+    assert found["LOSS_WEIGHTS"] is LOSS_WEIGHTS
 
 
 def test_stages_of_googlenet_are_those_of_table_1():

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from tfcourse.vision import build_efficientnet_lite, build_lenet, build_vgg, preprocess
-from tfcourse.vision.inspection import colours, feature_maps, first_filters, grad_cam, stages
+from tfcourse.vision.inspection import colors, feature_maps, first_filters, grad_cam, stages
 from tfcourse.vision.occlusion import hide, hottest
 
 RNG = np.random.default_rng(0)
@@ -122,6 +122,15 @@ def test_networks_that_it_does_not_fit_are_refused():
         first_filters(dense)
 
 
+def test_a_model_without_stages_has_no_maps_unless_they_are_named():
+    with pytest.raises(ValueError, match=r"^names must be .* \(none is called .*\), got none$"):
+        feature_maps(network(), IMAGES)
+    images = np.zeros((1, 28, 28, 1), "float32")
+    with pytest.raises(ValueError, match=r"^names must be .* \(stage1, stage2\), got none$"):
+        feature_maps(build_lenet(), images, [])
+    assert feature_maps(build_lenet(), images, ["c3"])["c3"].shape == (1, 10, 10, 16)
+
+
 def test_stages_are_the_maps_of_a_network():
     model = build_lenet()
     images = RNG.uniform(0, 1, (2, 28, 28, 1)).astype("float32")
@@ -163,10 +172,10 @@ def test_a_fifth_of_the_places_is_hidden():
         (functools.partial(build_vgg, 16), np.eye(3)[::-1] * 255),  # blue comes first
     ],
 )
-def test_colours_come_back_from_what_a_network_takes(model, expected):
+def test_colors_come_back_from_what_a_network_takes(model, expected):
     model = model((32, 32, 3), 4)
     photo = RNG.integers(0, 256, (32, 32, 3), dtype="uint8")
-    matrix, black = colours(model)
+    matrix, black = colors(model)
     again = (preprocess([photo], like=model)[0] - black) @ np.linalg.inv(matrix)
     np.testing.assert_allclose(again, photo / 255, atol=1e-5)
     np.testing.assert_allclose(matrix, expected, rtol=1e-5, atol=1e-4)

@@ -18,6 +18,7 @@ from tfcourse.vision import (
     build_lenet,
     build_resnet,
     build_vgg,
+    to_fully_convolutional,
 )
 
 COUNTS = [
@@ -46,6 +47,13 @@ COUNTS = [
             (16, True, 138_365_992, 138_374_440),
             (19, True, 143_678_248, 143_689_256),
         )
+    ),
+    # As convolutions of 7x7x4096, 1x1x4096 and 1x1x1000 the head has the same weights.
+    pytest.param(
+        lambda depth: to_fully_convolutional(build_vgg(depth)),
+        (16,),
+        *(138_357_544, 138_357_544),
+        marks=pytest.mark.slow,
     ),
     # GoogLeNet by hand from Table 1 of the paper, whose column sums to about 6.8 million; BatchNorm
     # replaces 7,280 biases by as many gammas and betas. With 3x3 for 5x5: torchvision 0.28.0.

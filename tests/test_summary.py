@@ -184,6 +184,13 @@ def test_what_is_printed(capsys):
     ]
 
 
+@pytest.mark.parametrize("variant", ["2012", "one-weird-trick"])
+def test_towers_are_one_layer(variant):
+    """The paper has eight layers, five of them convolutions; three of these are in two towers."""
+    rows = summarize(build_alexnet(variant, (67, 67, 3), None))
+    assert [row.layers for row in rows] == [1, 1, 3]
+
+
 def test_statistics_are_told_apart(capsys):
     summary.show(build_resnet(18, (32, 32, 3)))
     # 11,699,112 in all, of which torch counts 11,689,512.

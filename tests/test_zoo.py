@@ -1,6 +1,7 @@
 """One contract for every builder; a new architecture is one more row of ZOO."""
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -256,8 +257,9 @@ def test_efficientnet_lite_stages_halve_the_image(variant):
     assert model.output is model.get_layer("stage5").output
 
 
-def test_efficientnet_lite_takes_any_size_from_32_pixels():
+def test_efficientnet_lite_takes_any_size():
     model = build_efficientnet_lite(0, (None, None, 3), 7)
+    assert np.isfinite(model(images(2, 1, 1, 3))).all()
     assert model(images(2, 32, 32, 3)).shape == (2, 7)
     assert model(images(1, 45, 77, 3)).shape == (1, 7)
 
@@ -265,13 +267,15 @@ def test_efficientnet_lite_takes_any_size_from_32_pixels():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build_efficientnet_lite(5), "variant must be from 0 to 4, got 5"),
-        (lambda: build_efficientnet_lite(-1), "variant must be from 0 to 4, got -1"),
         (
-            lambda: build_efficientnet_lite(0, (31, 224, 3)),
-            r"input_shape must be \(height, width, channels\) from 32 px, got \(31, 224, 3\)",
+            lambda: build_efficientnet_lite(5),
+            r"variant must be one of \[0, 1, 2, 3, 4\], got 5",
         ),
-        (lambda: build_efficientnet_lite(0, (224, 224)), "input_shape must be"),
+        (lambda: build_efficientnet_lite(-1), "variant must be one of .*, got -1"),
+        (
+            lambda: build_efficientnet_lite(0, (0, 224, 3)),
+            r"input_shape must be \(height, width, channels\) from 1 px, got \(0, 224, 3\)",
+        ),
         (
             lambda: build_lenet((28, 11, 1)),
             r"input_shape must be \(height, width, channels\) from 12 px, got \(28, 11, 1\)",
@@ -294,7 +298,10 @@ def test_efficientnet_lite_takes_any_size_from_32_pixels():
             lambda: build_resnet(50, variant="v2"),
             r"variant must be one of \['2015', 'v1.5'\], got 'v2'",
         ),
-        (lambda: build_resnet(18, (224, 224)), r"input_shape must be .* got \(224, 224\)"),
+        (
+            lambda: build_resnet(18, (96, 96, None), None),
+            r"input_shape must end in a number of channels, got \(96, 96, None\)",
+        ),
         (
             lambda: build_cifar_resnet(18),
             r"depth must be 6 n \+ 2, as the paper's 20, 32, 44, 56, 110, 1202, got 18",
@@ -328,7 +335,59 @@ def test_bad_arguments_are_named(call, message):
         call()
 
 
+ONE_ROW_EACH = {row.builder: row for row in ZOO}.values()
+BAD_SHAPES = [
+    *(None, 96, "96", (), (96, 96), (1, 96, 96, 3)),
+    *(("96", 96, 3), (96, 96.0, 3), (0, 96, 3), (96, -96, 3)),
+    *((96, 96, None), (96, 96, 0), (96, 96, -1), (96, 96, 3.0), (96, 96, "3")),
+]
+
+
+@pytest.mark.parametrize("num_classes", [10, None])
+@pytest.mark.parametrize("input_shape", BAD_SHAPES, ids=repr)
+@pytest.mark.parametrize("row", ONE_ROW_EACH, ids=name_of)
+def test_every_builder_refuses_what_is_no_shape_of_an_image(row, input_shape, num_classes):
+    arguments = row.arguments | {"input_shape": input_shape, "num_classes": num_classes}
+    if row.builder is build_encoder_decoder:
+        del arguments["num_classes"]
+    with pytest.raises(ValueError, match=r"^input_shape must .*, got ") as refusal:
+        row.builder(**arguments)
+    assert str(refusal.value).endswith(f", got {input_shape!r}")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        build_lenet,
+        build_alexnet,
+        lambda **arguments: build_vgg(11, **arguments),
+        lambda **arguments: build_googlenet(auxiliary=True, **arguments),
+        build_encoder_decoder,
+    ],
+)
+def test_sizes_that_a_dense_layer_counts_must_be_known(build):
+    for input_shape in ((None, None, 3), (96, None, 3)):
+        with pytest.raises(ValueError, match=r"^input_shape must be all numbers .*,") as refusal:
+            build(input_shape=input_shape)
+        assert str(refusal.value).endswith(f", got {input_shape}")
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [(row, word) for row in ONE_ROW_EACH for word in ("depth", "variant") if word in row.arguments],
+    ids=lambda x: name_of(x) if isinstance(x, Row) else x,
+)
+def test_every_builder_refuses_what_is_no_depth_or_variant(row, word):
+    right = row.arguments[word]
+    others = [] if isinstance(right, str) else [str(right), float(right)]
+    for wrong in (*others, None, [right], "nothing", 1000, -1):
+        with pytest.raises(ValueError, match=rf"^{word} must be .*, got {re.escape(repr(wrong))}$"):
+            row.builder(**row.arguments | {word: wrong})
+
+
 def test_smallest_lenet():
+    assert build_lenet((None, None, 1), None)(images(1, 12, 14, 1)).shape == (1, 1, 1, 16)
     assert build_lenet((12, 12, 3), 2)(images(1, 12, 12, 3)).shape == (1, 2)
 
 

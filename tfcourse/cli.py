@@ -158,11 +158,15 @@ def _summary(name: str, rest: Sequence[str]) -> None:
     )
     arguments = read_flags(parser, builder, rest)
     _start_tensorflow()
+    import tensorflow as tf
+
     from tfcourse import summary
 
     build = builder.load()
     try:
         model = build(**arguments)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise ValueError(f"{name}: a model of this size does not fit into memory") from error
     except (TypeError, ValueError) as error:  # Keras' own complaints too: they are about a flag
         raise ValueError(f"{name}: {error}") from error
     summary.show(model)

@@ -17,8 +17,8 @@ CONVOLUTIONS = (
 UNCOUNTED = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
 HEADINGS = ("stage", "output", "layers", "parameters", "multiply-adds", "sees", "stride")
 NOTE = (
-    "layers: convolutions and dense ones; multiply-adds: theirs, of one image; sees: pixels of the "
-    "image behind one number"
+    "layers: convolutions and dense ones, towers count once; multiply-adds: theirs, of one image; "
+    "sees: pixels of the image behind one number"
 )
 
 
@@ -113,7 +113,8 @@ def _stage(model: keras.Model, name: str, end: layers.Layer, part: set[layers.La
     return Stage(
         name,
         tuple(end.output.shape[1:]),
-        sum(map(_is_counted, part)),
+        # Layers called conv2_tower1, conv2_tower2, ... are the paper's one layer conv2.
+        len({re.sub(r"_tower\d+$", "", layer.name) for layer in part if _is_counted(layer)}),
         sum(layer.count_params() for layer in part),
         sum(map(_multiply_adds, part)),
         tuple(size for size, _ in fields),

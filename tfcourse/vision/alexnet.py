@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from tfcourse.vision.blocks import LocalResponseNormalization, check_images
+from tfcourse.vision.blocks import LocalResponseNormalization, check_choice, check_images
 
 
 class Variant(NamedTuple):
@@ -66,8 +66,7 @@ def build_alexnet(
     Raises:
         ValueError: If there is no such variant, or the images are too small for it.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {variant!r}")
+    check_choice("variant", variant, VARIANTS)
     row = VARIANTS[variant]
     check_images(input_shape, row.smallest, any_size=num_classes is None)
     inputs = x = keras.Input(input_shape)

@@ -1,9 +1,12 @@
-"""What several architectures share: a layer that Keras lacks, and the check of their input.
+"""What several architectures share: a layer that Keras lacks, and the checks of their arguments.
 
 Local response normalization: Krizhevsky, Sutskever & Hinton (2012),
 https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks,
 section 3.3.
 """
+
+from collections.abc import Iterable
+from numbers import Integral
 
 import keras
 import tensorflow as tf
@@ -59,7 +62,11 @@ class LocalResponseNormalization(layers.Layer):
 
 
 def check_images(
-    input_shape: tuple[int | None, int | None, int], smallest: int, *, any_size: bool
+    input_shape: tuple[int | None, int | None, int],
+    smallest: int,
+    *,
+    any_size: bool = True,
+    where: str = "",
 ) -> None:
     """Refuse a shape of images that an architecture can't take.
 
@@ -67,15 +74,37 @@ def check_images(
         input_shape: What the builder got: should be `(height, width, channels)`.
         smallest: The least height and width, in pixels.
         any_size: Whether height and width may be `None`: not where a dense layer counts them.
+        where: What asks for this size, for the message: " with auxiliary heads".
 
     Raises:
         ValueError: If the shape is none of an image, too small, or unknown where it must not be.
     """
-    if len(input_shape) != 3 or any(n is not None and n < smallest for n in input_shape[:2]):
-        raise ValueError(
-            f"input_shape must be (height, width, channels) from {smallest} px, got {input_shape}"
-        )
-    if None in input_shape and not (any_size and input_shape[2]):
-        raise ValueError(
-            f"input_shape must be all numbers unless num_classes is None, got {input_shape}"
-        )
+    is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
+    if not is_shape or not all(n is None or _is_count(n, smallest) for n in input_shape[:2]):
+        allowed = f"(height, width, channels) from {smallest} px{where}"
+        raise ValueError(f"input_shape must be {allowed}, got {input_shape!r}")
+    if not _is_count(input_shape[2], 1):
+        raise ValueError(f"input_shape must end in a number of channels, got {input_shape!r}")
+    if None in input_shape and not any_size:
+        where = where or " unless num_classes is None"
+        raise ValueError(f"input_shape must be all numbers{where}, got {input_shape!r}")
+
+
+def check_choice(name: str, value: object, choices: Iterable) -> None:
+    """Refuse a depth or a variant that an architecture does not have.
+
+    Args:
+        name: What the builder calls it.
+        value: What the builder got: 18.0 and "18" are not 18.
+        choices: What there is.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    choices = list(choices)
+    if not isinstance(value, str | Integral) or value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def _is_count(value: object, smallest: int) -> bool:
+    return isinstance(value, Integral) and value >= smallest

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from tfcourse.vision.blocks import check_images
+from tfcourse.vision.blocks import check_choice, check_images
 
 
 class Variant(NamedTuple):
@@ -64,9 +64,8 @@ def build_densenet(
     Raises:
         ValueError: If there is no DenseNet of this depth, or the images are too small.
     """
-    if depth not in VARIANTS:
-        raise ValueError(f"depth must be one of {sorted(VARIANTS)}, got {depth}")
-    check_images(input_shape, SMALLEST, any_size=True)
+    check_choice("depth", depth, VARIANTS)
+    check_images(input_shape, SMALLEST)
     variant = VARIANTS[depth]
     inputs = keras.Input(input_shape)
     # Equal zeros on all sides, as in every published port; "same" would put more at the end.
@@ -106,9 +105,8 @@ def build_cifar_densenet(
     Raises:
         ValueError: If there is no such variant, or the images are too small.
     """
-    if variant not in CIFAR_VARIANTS:
-        raise ValueError(f"variant must be one of {list(CIFAR_VARIANTS)}, got {variant!r}")
-    check_images(input_shape, CIFAR_SMALLEST, any_size=True)
+    check_choice("variant", variant, CIFAR_VARIANTS)
+    check_images(input_shape, CIFAR_SMALLEST)
     row = CIFAR_VARIANTS[variant]
     inputs = keras.Input(input_shape)
     x = convolve(inputs, row.stem, 3, "stem_conv")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from tfcourse.vision.blocks import check_choice, check_images
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -41,7 +43,7 @@ GROUPS = (
 )
 STEM_FILTERS = 32
 HEAD_FILTERS = 1280
-SMALLEST = 32
+SMALLEST = 1
 
 
 def build_efficientnet_lite(
@@ -59,7 +61,8 @@ def build_efficientnet_lite(
 
     Args:
         variant: 0 to 4, for Lite0 to Lite4; their native sizes are 224, 240, 260, 280 and 300.
-        input_shape: `(height, width, channels)` from 32 pixels up; `None` takes any size.
+        input_shape: `(height, width, channels)`; `None` takes any size. The padding allows
+            images of any size, but up to 32 pixels the last stage sees a single position.
         num_classes: Number of classes, or `None` to end at the last feature map.
         dropout: Rate before the classifier, or `None` for the variant's own (0.2 or 0.3).
 
@@ -70,14 +73,10 @@ def build_efficientnet_lite(
         `block01_depthwise_conv`, ..., `block16_project_bn`, `head_conv`, `head_bn`, `logits`.
 
     Raises:
-        ValueError: If there is no such variant, or the images are smaller than 32 pixels.
+        ValueError: If there is no such variant, or `input_shape` is none of an image.
     """
-    if variant not in range(len(VARIANTS)):
-        raise ValueError(f"variant must be from 0 to {len(VARIANTS) - 1}, got {variant}")
-    if len(input_shape) != 3 or any(n is not None and n < SMALLEST for n in input_shape[:2]):
-        raise ValueError(
-            f"input_shape must be (height, width, channels) from {SMALLEST} px, got {input_shape}"
-        )
+    check_choice("variant", variant, range(len(VARIANTS)))
+    check_images(input_shape, SMALLEST)
     inputs = keras.Input(input_shape)
     x = convolve(inputs, STEM_FILTERS, 3, 2, "stem")
     stage = 1

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import keras
 from keras import layers
 
+from tfcourse.vision.blocks import check_choice, check_images
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -70,8 +72,7 @@ def build_encoder_decoder(
         ValueError: If there is no such variant, the images are too small or of unknown size, or
             another argument makes no sense.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {variant!r}")
+    check_choice("variant", variant, VARIANTS)
     given = {"filters": filters, "code_units": code_units, "noise": noise}
     given = {name: value for name, value in given.items() if value is not None}
     chosen = replace(VARIANTS[variant], **given)
@@ -120,11 +121,8 @@ def _check(input_shape: tuple[int, int, int], chosen: Variant) -> None:
     filters = chosen.filters
     if not filters or min(filters) < 1:
         raise ValueError(f"filters must be one number of at least 1 for each stage, got {filters}")
-    smallest = 2 ** len(filters)
-    if len(input_shape) != 3 or None in input_shape or min(input_shape[:2]) < smallest:
-        raise ValueError(
-            f"input_shape must be (height, width, channels) from {smallest} px, got {input_shape}"
-        )
+    where = f" for {len(filters)} stage{'s' * (len(filters) > 1)}"
+    check_images(input_shape, 2 ** len(filters), any_size=False, where=where)
     if chosen.code_units is not None and chosen.code_units < 1:
         raise ValueError(f"code_units must be at least 1, got {chosen.code_units}")
     if not 0 <= chosen.noise <= 1:

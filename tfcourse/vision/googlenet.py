@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from tfcourse.vision.blocks import LocalResponseNormalization
+from tfcourse.vision.blocks import LocalResponseNormalization, check_choice, check_images
 
 # Table 1, a module a line: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
 MODULES = {
@@ -27,27 +27,28 @@ STEM_FILTERS = (64, 64, 192)
 AUXILIARY_FILTERS, AUXILIARY_UNITS, AUXILIARY_DROPOUT = 128, 1024, 0.7
 AUXILIARY_AFTER = {"4a": "auxiliary1", "4d": "auxiliary2"}
 LOSS_WEIGHTS = {"logits": 1.0, "auxiliary1": 0.3, "auxiliary2": 0.3}
-SMALLEST = 15
 
 
 @dataclass(frozen=True)
 class Variant:
     """BatchNorm or not, kernel of the branch called 5x5, window of the last max pooling, heads.
 
-    Torch's heads pool to 4x4 whatever the size; the paper's slide a 5x5 window by 3 pixels.
+    Torch's heads pool to 4x4 whatever the size; the paper's slide a 5x5 window by 3 pixels. The
+    smallest image is in pixels.
     """
 
     batch_norm: bool
     kernel_size: int
     last_pool: int
     torch_pooling: bool
+    smallest: int
     smallest_with_heads: int
 
 
 VARIANTS = {
-    "2014": Variant(False, 5, 3, False, 65),
-    "batch-norm": Variant(True, 5, 3, False, 65),
-    "torchvision": Variant(True, 3, 2, True, 31),
+    "2014": Variant(False, 5, 3, False, 1, 65),
+    "batch-norm": Variant(True, 5, 3, False, 1, 65),
+    "torchvision": Variant(True, 3, 2, True, 15, 31),
 }
 
 
@@ -65,6 +66,8 @@ def build_googlenet(
     first reduce the channels, so that 22 layers have a ninth of AlexNet's weights. Two heads in
     the middle bring the gradient to the early layers, in training only:
 
+        from tfcourse.vision.googlenet import LOSS_WEIGHTS
+
         losses = dict.fromkeys(LOSS_WEIGHTS, SparseCategoricalCrossentropy(from_logits=True))
         model.compile("adam", losses, loss_weights=LOSS_WEIGHTS)
         fit(model, InMemory(images, dict.fromkeys(LOSS_WEIGHTS, labels), 32), epochs=1)
@@ -77,8 +80,8 @@ def build_googlenet(
             weights published there: BatchNorm too, but the 5x5 kernels are 3x3 (a known mistake),
             the last max pooling is 2x2, maps of odd size are pooled without padding, and the heads
             pool adaptively; its `dropout` was 0.2.
-        input_shape: `(height, width, channels)` from 15 pixels up; `None` takes any size. With
-            auxiliary heads from 65 pixels up ("torchvision": 31), and no `None`.
+        input_shape: `(height, width, channels)`, "torchvision" from 15 pixels up; `None` takes any
+            size. With auxiliary heads from 65 pixels up ("torchvision": 31), and no `None`.
         num_classes: Number of classes, or `None` to end at the last feature map.
         auxiliary: Whether to add the auxiliary heads.
         dropout: Rate before the classifier. The auxiliary heads have 0.7.
@@ -92,8 +95,14 @@ def build_googlenet(
         ValueError: If there is no such variant, the images are too small, or auxiliary heads have
             no classes.
     """
-    check_arguments(variant, input_shape, num_classes, auxiliary)
+    check_choice("variant", variant, VARIANTS)
+    if auxiliary and num_classes is None:
+        raise ValueError("auxiliary must be False where num_classes is None, got True")
     kind = VARIANTS[variant]
+    smallest, where = kind.smallest, ""
+    if auxiliary:
+        smallest, where = kind.smallest_with_heads, " with auxiliary heads"
+    check_images(input_shape, smallest, any_size=not auxiliary, where=where)
     inputs = keras.Input(input_shape)
     x = stem(inputs, kind)
     outputs = {}
@@ -113,24 +122,6 @@ def build_googlenet(
         x = layers.Dense(num_classes, name="logits")(x)
     name = f"googlenet_{variant.replace('-', '_')}"
     return keras.Model(inputs, {"logits": x, **outputs} if auxiliary else x, name=name)
-
-
-def check_arguments(
-    variant: str, input_shape: tuple, num_classes: int | None, auxiliary: bool
-) -> None:
-    """Raise ValueError if there is no such network."""
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {variant!r}")
-    if auxiliary and num_classes is None:
-        raise ValueError("auxiliary must be False where num_classes is None, got True")
-    smallest = VARIANTS[variant].smallest_with_heads if auxiliary else SMALLEST
-    sizes = [smallest - 1 if n is None and auxiliary else n for n in input_shape[:2]]
-    if len(input_shape) != 3 or any(n is not None and n < smallest for n in sizes):
-        where = " with auxiliary heads" if auxiliary else ""
-        raise ValueError(
-            f"input_shape must be (height, width, channels) from {smallest} px{where}, "
-            f"got {input_shape}"
-        )
 
 
 def stem(x: keras.KerasTensor, kind: Variant) -> keras.KerasTensor:

@@ -39,12 +39,21 @@ class HDF5File:
             raise ValueError(f"it must have {end} bytes, got {len(data)}: the file is truncated")
         self.heaps: dict[int, dict[int, bytes]] = {}
         self.groups: dict[int, dict[str, int]] = {}
+        self.objects: dict[int, tuple[dict[int, bytes], dict[bytes, list[bytes]]]] = {}
+        # An honest file has each byte read once, but names twice: as bytes, then as texts.
+        self.left = 2 * len(data)
 
     def take(self, start: int, size: int) -> bytes:
         """Return some bytes, which must be there."""
         if start + size > len(self.data):
             raise ValueError("it points beyond its end: the file is truncated or damaged")
         return self.data[start : start + size]
+
+    def spend(self, size: int) -> None:
+        """Count what is read: a small file may show the same bytes at a million places."""
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("its parts overlap: the file is damaged")
 
     def unpack(self, form: str, start: int) -> tuple[int, ...]:
         return struct.unpack(form, self.take(start, struct.calcsize(form)))
@@ -61,19 +70,32 @@ class HDF5File:
             while start + 8 <= end and count:
                 kind, size, flags = self.unpack("<HHB3x", start)
                 body, start, count = self.take(start + 8, size), start + 8 + size, count - 1
+                self.spend(8 + size)
                 if flags & 2:
                     raise ValueError("it shares descriptions between objects")
                 if kind == CONTINUATION:
                     blocks.append(struct.unpack("<2Q", body[:16]))
                 yield kind, body
 
+    def describe(self, address: int) -> tuple[dict[int, bytes], dict[bytes, list[bytes]]]:
+        """Return what is said of an object by kind, and its attributes by name."""
+        if address not in self.objects:
+            said, attributes = {}, {}
+            for kind, body in self.messages(address):
+                said[kind] = body
+                if kind == ATTRIBUTE:
+                    name, *parts = parts_of(body)
+                    attributes.setdefault(name, parts)
+            self.objects[address] = said, attributes
+        return self.objects[address]
+
     def links(self, address: int) -> dict[str, int]:
         """Return the address of each object in a group; a link to elsewhere has none."""
         if address not in self.groups:
-            tables = [body for kind, body in self.messages(address) if kind == GROUP]
-            if len(tables) != 1:
-                raise ValueError("a group must have one table of its members")
-            self.groups[address] = self.members(*struct.unpack("<2Q", tables[0][:16]))
+            said, _ = self.describe(address)
+            if GROUP not in said:
+                raise ValueError("a group must have a table of its members")
+            self.groups[address] = self.members(*struct.unpack("<2Q", said[GROUP][:16]))
         return self.groups[address]
 
     def members(self, tree: int, heap: int) -> dict[str, int]:
@@ -86,6 +108,7 @@ class HDF5File:
             magic, count = self.unpack("<4s2xH", leaf)
             if magic != b"SNOD":
                 raise ValueError("a group has a damaged table")
+            self.spend(8 + 40 * count)
             for start in range(leaf + 8, leaf + 8 + 40 * count, 40):
                 name, target, cached = self.unpack("<2QI", start)
                 if cached != 2:  # that is a link by name, which may be of anything
@@ -94,34 +117,30 @@ class HDF5File:
 
     def leaves(self, tree: int) -> list[int]:
         """List the ends of a group's tree."""
-        nodes, seen, ends = [tree], {tree}, []
+        nodes, ends = [tree], []
         for node in nodes:
             magic, kind, level, count = self.unpack("<4s2BH", node)
             children = self.unpack(f"<{2 * count}Q", node + 24)[1::2]
-            # A damaged tree may grow into itself.
-            if magic != b"TREE" or kind != 0 or seen & set(children):
+            if magic != b"TREE" or kind != 0 or len(set(children)) < count:
                 raise ValueError("a group has a damaged tree")
-            seen |= set(children)
+            # A damaged tree may grow into itself, until all is spent.
+            self.spend(24 + 16 * count)
             (nodes if level else ends).extend(children)
         return ends
 
     def text(self, start: int) -> str:
         end = self.data.find(b"\0", start)
-        return self.take(start, max(end - start, 0)).decode("utf8")
+        if end < 0:
+            raise ValueError("a name has no end: the file is damaged")
+        self.spend(end - start)
+        return self.data[start:end].decode("utf8")
 
     def names(self, address: int, attribute: str) -> list[str] | None:
         """Return the texts in an attribute of an object, or None where it has no such one."""
-        for kind, body in self.messages(address):
-            if kind == ATTRIBUTE:
-                version, *sizes = struct.unpack("<Bx3H", body[:8])
-                pad = 8 if version == 1 else 1
-                start, parts = 9 if version == 3 else 8, []
-                for size in sizes:
-                    parts.append(body[start : start + size])
-                    start += -(-size // pad) * pad
-                if parts[0].rstrip(b"\0") == attribute.encode():
-                    return self.texts(*parts[1:], body[start:])
-        return None
+        self.spend(8)
+        _, attributes = self.describe(address)
+        parts = attributes.get(attribute.encode())
+        return None if parts is None else self.texts(*parts)
 
     def texts(self, datatype: bytes, dataspace: bytes, raw: bytes) -> list[str]:
         """Return the elements of an array of texts, of a fixed length or in a heap."""
@@ -134,6 +153,8 @@ class HDF5File:
         items = [raw[start : start + size] for start in range(0, count * size, size)]
         if kind == VARIABLE:
             items = [self.in_heap(*struct.unpack("<IQI", item)) for item in items]
+        # What has a name has an entry of 40 bytes in a group too.
+        self.spend(sum(40 + len(item) for item in items))
         return [item.rstrip(b"\0").decode("utf8") for item in items]
 
     def in_heap(self, length: int, address: int, index: int) -> bytes:
@@ -144,6 +165,7 @@ class HDF5File:
                 raise ValueError("a heap is damaged")
             found, start, end = {}, address + 16, address + min(size, len(self.data))
             while start + 16 <= end and (about := self.unpack("<H6xQ", start))[0]:
+                self.spend(16 + about[1])
                 found[about[0]] = self.take(start + 16, about[1])
                 start += 16 + -(-about[1] // 8) * 8
             self.heaps[address] = found
@@ -153,7 +175,7 @@ class HDF5File:
 
     def array(self, address: int) -> np.ndarray:
         """Return an array of floats, which must lie in the file in one piece."""
-        said = dict(self.messages(address))
+        said, _ = self.describe(address)
         if {EXTERNAL, FILTERS} & set(said):
             raise ValueError("an array must lie in the file itself, not compressed")
         if not {DATASPACE, DATATYPE, LAYOUT} <= set(said):
@@ -164,7 +186,7 @@ class HDF5File:
         dtype = np.dtype(("<", ">")[datatype[1] & 1] + name)
         size = math.prod(shape) * dtype.itemsize
         if layout[:2] == b"\3\0":
-            raw = layout[4 : 4 + size]
+            raw = memoryview(layout)[4 : 4 + size]
         elif layout[:2] == b"\3\1":
             raw = memoryview(self.data)[(start := struct.unpack("<Q", layout[2:10])[0]) :][:size]
             raw = raw if start else b""
@@ -173,6 +195,17 @@ class HDF5File:
         if len(raw) != size:
             raise ValueError("an array is larger than its bytes: the file is truncated or damaged")
         return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def parts_of(attribute: bytes) -> list[bytes]:
+    """Cut an attribute into its name, its type, its shape and its value."""
+    version, *sizes = struct.unpack("<Bx3H", attribute[:8])
+    pad = 8 if version == 1 else 1
+    start, parts = 9 if version == 3 else 8, []
+    for size in sizes:
+        parts.append(attribute[start : start + size])
+        start += -(-size // pad) * pad
+    return [parts[0].rstrip(b"\0"), *parts[1:], attribute[start:]]
 
 
 def shape_of(dataspace: bytes) -> tuple[int, ...]:

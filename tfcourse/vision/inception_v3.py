@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from tfcourse.vision.blocks import check_images
+
 Kernel = int | tuple[int, int]
 # A branch of a module is a row of convolutions: pairs of filters and kernel size.
 Branch = tuple[tuple[int, Kernel], ...]
@@ -54,10 +56,7 @@ def build_inception_v3(
     Raises:
         ValueError: If the images are smaller than 75 pixels.
     """
-    if len(input_shape) != 3 or any(n is not None and n < SMALLEST for n in input_shape[:2]):
-        raise ValueError(
-            f"input_shape must be (height, width, channels) from {SMALLEST} px, got {input_shape}"
-        )
+    check_images(input_shape, SMALLEST)
     inputs = keras.Input(input_shape)
     x = stem(inputs)
     for number, filters in enumerate(POOL_FILTERS):

@@ -66,9 +66,11 @@ def feature_maps(
         For each layer a map `(batch, height, width, filters)`.
 
     Raises:
-        ValueError: If the model has no such map.
+        ValueError: If the model has no such map, or no layer is named and none is a stage.
     """
     names = stages(model) if names is None else list(names)
+    if not names:
+        raise ValueError(f"names must be of layers with maps ({_known(model)}), got none")
     outputs = {name: _map(model, name) for name in names}
     found = keras.Model(model.input, outputs)(tf.convert_to_tensor(images), training=False)
     return {name: np.asarray(tf.cast(found[name], "float32")) for name in names}
@@ -86,8 +88,8 @@ def first_filters(model: keras.Model) -> np.ndarray:
     raise ValueError(f"the model must have a convolution, got {model.name}")
 
 
-def colours(like: keras.Model) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a model's preprocessing makes of colours: `pixel / 255 @ matrix + black`.
+def colors(like: keras.Model) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a model's preprocessing makes of colors: `pixel / 255 @ matrix + black`.
 
     Args:
         like: A model that there are pretrained weights for.
@@ -111,9 +113,12 @@ def stages(model: keras.Model) -> list[str]:
 def _map(model: keras.Model, name: str) -> keras.KerasTensor:
     found = {layer.name: layer.output for layer in model.layers}.get(name)
     if found is None or len(found.shape) != 4:
-        known = ", ".join(stages(model)) or "none is called stage1, stage2, ..."
-        raise ValueError(f"layer must be one whose output is a map ({known}), got {name!r}")
+        raise ValueError(f"layer must be one whose output is a map ({_known(model)}), got {name!r}")
     return found
+
+
+def _known(model: keras.Model) -> str:
+    return ", ".join(stages(model)) or "none is called stage1, stage2, ..."
 
 
 def _logits(model: keras.Model) -> keras.KerasTensor:

@@ -45,6 +45,8 @@ def read_layers(file: HDF5File) -> dict[str, list[np.ndarray]]:
         total += sum(array.nbytes for array in found[layer])
         if total > len(file.data):
             raise ValueError("its arrays claim more than the size of the file")
+    if not found and "layers" in file.links(top):
+        raise ValueError("it is of Keras 3's layout (.weights.h5), not of the legacy one (.h5)")
     if not found:
         raise ValueError("it names no layers: it is not of Keras' legacy format")
     return {layer: arrays for layer, arrays in found.items() if arrays}

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from tfcourse.vision.blocks import check_images
+
 # Figure 2: the layers C1, C3, C5 and F6.
 FILTERS = (6, 16)
 UNITS = (120, 84)
@@ -10,7 +12,7 @@ SMALLEST = 12
 
 
 def build_lenet(
-    input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int | None = 10
+    input_shape: tuple[int | None, int | None, int] = (28, 28, 1), num_classes: int | None = 10
 ) -> keras.Model:
     """Build LeNet-5, the convolutional network that read the digits on bank cheques.
 
@@ -21,8 +23,9 @@ def build_lenet(
     layer instead of distances to drawn characters.
 
     Args:
-        input_shape: Shape of an image, `(height, width, channels)`, from 12 pixels up. The first
-            convolution pads by two pixels: 28 become the paper's 32.
+        input_shape: `(height, width, channels)` from 12 pixels up; `None` takes any size where
+            `num_classes` is `None` too. The first convolution pads by two pixels: 28 become the
+            paper's 32.
         num_classes: Number of classes, or `None` to end at the last feature map.
 
     Returns:
@@ -31,12 +34,9 @@ def build_lenet(
         end its stages.
 
     Raises:
-        ValueError: If the images are smaller than 12 pixels.
+        ValueError: If the images are smaller than 12 pixels, or of unknown size.
     """
-    if len(input_shape) != 3 or min(input_shape[:2]) < SMALLEST:
-        raise ValueError(
-            f"input_shape must be (height, width, channels) from {SMALLEST} px, got {input_shape}"
-        )
+    check_images(input_shape, SMALLEST, any_size=num_classes is None)
     inputs = keras.Input(input_shape)
     x = layers.Conv2D(FILTERS[0], 5, padding="same", activation="relu", name="c1")(inputs)
     x = layers.MaxPooling2D(2, name="stage1")(x)

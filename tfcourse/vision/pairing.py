@@ -46,8 +46,10 @@ def pair_weights(model: keras.Model, found: dict, row: Published) -> Pairs:
         ValueError: If an array finds no place, a weight finds no array, or their shapes differ.
     """
     pair = pair_keras if row.publisher == "Keras" else pair_torch
-    pairs = []
+    pairs, shapes = [], flattened_shapes(model)
     for value, weight, layer in pair(model, found, row):
+        if layer.name in shapes and value.ndim == 2:
+            check_map(layer.name, shapes[layer.name], len(value))
         if tuple(weight.shape) != value.shape:
             raise ValueError(f"{weight.path} is {tuple(weight.shape)}, the file has {value.shape}")
         if weight.name == "moving_variance":
@@ -62,7 +64,11 @@ def pair_torch(model: keras.Model, tensors: dict[str, np.ndarray], row: Publishe
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
     kept = {name: x for name, x in tensors.items() if not name.endswith(".num_batches_tracked")}
     wanted = [
-        (f"{row.name(layer.name)}.{TORCH.get(weight.name, weight.name)}", weight, layer)
+        (
+            f"{their_name(model, row, layer.name)}.{TORCH.get(weight.name, weight.name)}",
+            weight,
+            layer,
+        )
         for layer in model.layers
         for weight in layer.weights
     ]
@@ -79,13 +85,21 @@ def pair_keras(model: keras.Model, groups: dict[str, list[np.ndarray]], row: Pub
     """Pair layers by name or, as Keras itself does, by order; inside a layer by order."""
     groups = in_order(model, groups) if row.name is None else fold_biases(rename(groups))
     arrays = {f"{layer}/{i}": x for layer, found in groups.items() for i, x in enumerate(found)}
-    name = row.name or str
     wanted = [
-        (f"{name(layer.name)}/{i}", weight, layer)
+        (f"{their_name(model, row, layer.name)}/{i}", weight, layer)
         for layer in model.layers
         for i, weight in enumerate(layer.weights)
     ]
     return match(wanted, arrays, spare(model, row, "/"))
+
+
+def their_name(model: keras.Model, row: Published, layer: str) -> str:
+    """Return the publisher's name of a layer, which must be one that the builder made."""
+    try:
+        return row.name(layer) if row.name else layer
+    except (AttributeError, LookupError, ValueError) as error:  # it is like no name they know
+        rule = f"layer {layer} is none of {model.name}'s as its builder makes it"
+        raise ValueError(rule) from error
 
 
 def match(
@@ -106,10 +120,10 @@ def match(
 
 def spare(model: keras.Model, row: Published, dot: str) -> tuple[str, ...]:
     """Return how the names begin of arrays whose layers this model was built without."""
-    name = row.name or str
     present = {layer.name for layer in model.layers if layer.weights}
-    names = {name(layer) for layer in present}
-    head = [f"{name(layer)}{dot}" for layer in row.head if "logits" not in present]
+    names = {their_name(model, row, layer) for layer in present}
+    left = row.head if "logits" not in present else ()
+    head = [f"{their_name(model, row, layer)}{dot}" for layer in left]
     absent = [part for part in row.auxiliary if not any(n.startswith(part) for n in names)]
     return (*head, *absent)
 
@@ -161,6 +175,15 @@ def flattened_shapes(model: keras.Model) -> dict[str, tuple[int, int, int]]:
             if not isinstance(before, layers.Dropout):
                 break
     return shapes
+
+
+def check_map(layer: str, shape: tuple[int, int, int], inputs: int) -> None:
+    """Refuse a head another map than the file's: 4x9 pixels are as many as 6x6."""
+    height, width, channels = shape
+    side = math.isqrt(inputs // channels)  # every publisher's map is square
+    if (height, width) != (side, side):
+        rule = f"{layer} sees a map of {height}x{width}, in the file one of {side}x{side}"
+        raise ValueError(f"{rule}: the published weights need images of 224x224")
 
 
 def to_keras(

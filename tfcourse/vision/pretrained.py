@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcourse.data.downloads import download
+from tfcourse.data.downloads import download, has_digest
 from tfcourse.data.sources import fetch
 from tfcourse.vision import hdf5_file, torch_file
 from tfcourse.vision.keras_file import read_keras
@@ -40,15 +40,19 @@ def load_pretrained(
 
     Raises:
         ValueError: If no weights are known for this model, it takes no colour images, the file is
-            damaged or another publisher's, a tensor of it finds no place, a weight finds no
-            tensor, or their shapes differ.
+            damaged, another publisher's or another source's, a tensor of it finds no place, a
+            weight finds no tensor, or their shapes differ.
         OSError: If the file is missing or can't be fetched.
     """
     row = known(model, source)
     if model.input_shape[-1] != 3:
         channels = model.input_shape[-1]
         raise ValueError(f"{source} weights take images of 3 channels, {model.name} of {channels}")
-    path = Path(weights_file) if weights_file else published_file(model, row)
+    if weights_file is None:
+        path = published_file(model, row)
+    else:
+        path = Path(weights_file)
+        check_source(path, model.name, source)
     found = read(path, model, row)
     try:
         pairs = pair_weights(model, found, row)
@@ -74,18 +78,34 @@ def preprocess(
         Float images `(batch, height, width, 3)`.
 
     Raises:
-        ValueError: If an image has another shape, or no weights are known for the model.
+        ValueError: If there is no image, one has another shape, no weights are known for the
+            model, or it takes any height but one width (or the other way about).
     """
     pixels = known(like, source).pixels
     size = like.input_shape[1:3]
+    check_images(images, like)
     ready = []
     for image in images:
-        if np.ndim(image) != 3 or np.shape(image)[-1] != 3:
-            raise ValueError(f"each image must be (height, width, 3), got {np.shape(image)}")
         resized = image if None in size else resize(image, size, pixels)
         scaled = (np.asarray(resized, "float32") - pixels.offset) / pixels.scale
         ready.append(scaled[..., ::-1] if pixels.bgr else scaled)
     return np.stack(ready).astype("float32")
+
+
+def check_images(images: np.ndarray | Sequence[np.ndarray], like: keras.Model) -> None:
+    """Refuse what can't be made ready for a model."""
+    height, width = like.input_shape[1:3]
+    if (height is None) != (width is None):
+        raise ValueError(f"{like.name} must take one size or any, got {height} by {width}")
+    shapes = [np.shape(image) for image in images]
+    if not shapes:
+        raise ValueError("images must be one or more, got none")
+    for shape in shapes:
+        if len(shape) != 3 or shape[-1] != 3 or 0 in shape:
+            raise ValueError(f"each image must be (height, width, 3), got {shape}")
+        if height is None and shape != shapes[0]:
+            rule = f"images must be of one size, as {like.name} takes any"
+            raise ValueError(f"{rule}; got {shapes[0]} and {shape}")
 
 
 def decode(logits: np.ndarray, top: int = 5) -> list[list[tuple[str, float]]]:
@@ -123,6 +143,13 @@ def known(model: keras.Model, source: str) -> Published:
     return PUBLISHED[model.name, source]
 
 
+def check_source(path: Path, name: str, source: str) -> None:
+    """Refuse the file of another source: it would fit, but its images are made otherwise."""
+    for (model, other), row in PUBLISHED.items():
+        if model == name and other != source and has_digest(path, row.digest):
+            raise ValueError(f"{path} has the {other} weights of {name}: source must be {other!r}")
+
+
 def published_file(model: keras.Model, row: Published) -> Path:
     """Fetch the file of a row; without the classifier where the model has no use for it."""
     if not row.file.startswith("https:"):
@@ -139,12 +166,17 @@ def published_file(model: keras.Model, row: Published) -> Path:
 def read(path: Path, model: keras.Model, row: Published) -> dict:
     """Read a file, which must be of the publisher's format."""
     with open(path, "rb") as file:
-        start = file.read(16)
-    formats = {"Keras": (hdf5_file.MAGIC,), "torch": (torch_file.MAGIC, torch_file.ZIP)}
-    for publisher, magic in formats.items():
-        if start.startswith(magic) and publisher != row.publisher:
-            right = f"the weights of {model.name} are {row.publisher}'s"
-            raise ValueError(f"{path} is a file of {publisher}; {right}")
+        start = file.read(1024)
+    kind = ""
+    if start.startswith(hdf5_file.MAGIC):
+        kind = "Keras"
+    elif start.startswith(torch_file.MAGIC):
+        kind = "torch"
+    elif start.startswith(torch_file.ZIP):  # torch puts its pickle first
+        kind = "torch" if b"/data.pkl" in start else "another kind (a zip archive)"
+    if kind not in ("", row.publisher):
+        right = f"the weights of {model.name} are {row.publisher}'s"
+        raise ValueError(f"{path} is a file of {kind}; {right}")
     return read_keras(path) if row.publisher == "Keras" else read_torch(path)
 
 

@@ -66,6 +66,7 @@ DENSE_HEAD = ("fc1", "fc2", "logits")
 def keras_row(
     model: str, digests: tuple[str, ...], pixels: Pixels, name: Callable[[str], str] | None
 ) -> Published:
+    """Describe a model of keras.applications by the MD5s of its file and the headless one."""
     folder = "resnet" if "resnet" in model else "densenet" if "densenet" in model else model
     start = f"{KERAS}{folder}/{model}_weights_tf_dim_ordering_tf_kernels"
     whole, headless = (f"md5:{digest}" for digest in digests)
@@ -74,29 +75,35 @@ def keras_row(
 
 
 def torch_row(file: str, name: Callable[[str], str], shorter: int = 256) -> Published:
+    """Describe a file of torchvision; its name ends in its digest."""
     digest = f"sha256:{file.removesuffix('.pth').rpartition('-')[2]}"
     pixels = NORMALIZED._replace(shorter=shorter)
     return Published("torch", TORCH + file, digest, name, pixels, 1e-5)
 
 
 def keras_vgg_row(depth: int, *digests: str) -> Published:
+    """Describe a VGG of Keras, whose head is of three layers."""
     row = keras_row(f"vgg{depth}", digests, CAFFE, weight_names.keras_vgg)
     return row._replace(head=DENSE_HEAD)
 
 
 def torch_vgg_row(file: str, depth: int, batch_norm: bool = True) -> Published:
+    """Describe a VGG of torchvision, where layers are numbered by depth and kind."""
     return torch_row(file, weight_names.torch_vgg(depth, batch_norm))._replace(head=DENSE_HEAD)
 
 
 def keras_resnet_row(depth: int, *digests: str) -> Published:
+    """Describe a ResNet of Keras, which takes Caffe's pixels."""
     return keras_row(f"resnet{depth}", digests, CAFFE, weight_names.keras_resnet)
 
 
 def keras_densenet_row(depth: int, *digests: str) -> Published:
+    """Describe a DenseNet of Keras."""
     return keras_row(f"densenet{depth}", digests, NORMALIZED, weight_names.keras_densenet)
 
 
 def torch_resnet_row(file: str, shorter: int = 256) -> Published:
+    """Describe a ResNet of torchvision by its file and what it was trained to resize to."""
     return torch_row(file, weight_names.torch_resnet, shorter)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-from tfcourse.vision.blocks import check_images
+from tfcourse.vision.blocks import check_choice, check_images
 
 # Table 1: how many residual blocks each of the stages conv2_x to conv5_x has.
 BLOCKS = {
@@ -57,11 +57,9 @@ def build_resnet(
     Raises:
         ValueError: If there is no such depth or variant, or `input_shape` is none of an image.
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"depth must be one of {sorted(BLOCKS)}, got {depth}")
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {list(VARIANTS)}, got {variant!r}")
-    check_images(input_shape, SMALLEST, any_size=True)
+    check_choice("depth", depth, BLOCKS)
+    check_choice("variant", variant, VARIANTS)
+    check_images(input_shape, SMALLEST)
     block, name = basic_block, f"resnet{depth}"
     if depth >= 50:
         block = functools.partial(bottleneck, variant=variant)
@@ -102,10 +100,10 @@ def build_cifar_resnet(
     Raises:
         ValueError: If no such depth is possible, or `input_shape` is none of an image.
     """
-    if depth < 8 or depth % 6 != 2:
+    if not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
         known = ", ".join(map(str, CIFAR_DEPTHS))
-        raise ValueError(f"depth must be 6 n + 2, as the paper's {known}, got {depth}")
-    check_images(input_shape, SMALLEST, any_size=True)
+        raise ValueError(f"depth must be 6 n + 2, as the paper's {known}, got {depth!r}")
+    check_images(input_shape, SMALLEST)
     block = functools.partial(basic_block, shortcut=pad_channels)
     inputs = keras.Input(input_shape)
     x = convolve(inputs, CIFAR_FILTERS[0], 3, 1, "stem")

@@ -28,6 +28,10 @@ DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# What a pickle may use more than once: texts (those of Python 2 too) and names of functions.
+SHARED = {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "GLOBAL", "STACK_GLOBAL"}
+SHARED |= {"STRING", "BINSTRING", "SHORT_BINSTRING"}
+TUPLES = 50_000  # about ten thousand tensors; Python crashes over some hundred thousand nested
 
 
 class Storage(NamedTuple):
@@ -78,11 +82,13 @@ def read_pickles(data: bytes) -> dict[str, np.ndarray]:
     file.seek(len(MAGIC))
     version, system = unpickle(file).load(), unpickle(file).load()
     if version != 1001 or not system["little_endian"]:
-        raise ValueError(f"it must be of version 1001 and little-endian, got {version}, {system}")
+        raise ValueError("it must be of version 1001 and little-endian")
     pickled = unpickle(file)
     tensors = pickled.load()
     chunks = {}
     for key in unpickle(file).load():
+        if type(key) is not str:
+            raise ValueError(f"it must name storages, got {shown(key)}")
         count = int.from_bytes(file.read(8), "little")
         chunks[key] = file.read(count * pickled.storages[key].dtype.itemsize)
     return assemble(tensors, chunks)
@@ -103,7 +109,7 @@ def read_zip(data: bytes) -> dict[str, np.ndarray]:
             raise ValueError("its members claim more than the size of the file")
         order = f"{folder}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
-            raise ValueError(f"it must be little-endian, got {archive.read(order)}")
+            raise ValueError("it must be little-endian")
         pickled = unpickle(io.BytesIO(archive.read(main[0])))
         tensors = pickled.load()
         chunks = {key: archive.read(f"{folder}data/{key}") for key in pickled.storages}
@@ -117,7 +123,7 @@ def assemble(tensors: object, chunks: dict[str, bytes]) -> dict[str, np.ndarray]
     arrays = {}
     for name, tensor in tensors.items():
         if type(name) is not str or not name.isprintable() or type(tensor) is not Tensor:
-            raise ValueError(f"it must hold named tensors only, got {name!r}")
+            raise ValueError(f"it must hold named tensors only, got {shown(name)}")
         storage, offset, size, stride = tensor
         if type(storage) is not Storage:
             raise ValueError(f"{name} has no storage")
@@ -136,11 +142,20 @@ def assemble(tensors: object, chunks: dict[str, bytes]) -> dict[str, np.ndarray]
 
 def unpickle(file: io.BytesIO) -> "StateDict":
     """Cut the next pickle out of a file."""
-    start = file.tell()
+    start, memo, before, tuples = file.tell(), {}, "", 0
     for opcode, argument, _ in pickletools.genops(file):
+        kind = opcode.name
         # The pickle machine makes room for the largest number of a memo before it is used.
-        if opcode.name.endswith("PUT") and argument > file.tell():
+        if kind.endswith("PUT") and argument > file.tell():
             raise ValueError(f"it numbers a memo {argument}, more than it has bytes")
+        if kind == "MEMOIZE" or kind.endswith("PUT"):
+            memo[len(memo) if argument is None else argument] = before
+        # Tuples that hold others twice cost twice as much to look at with each level.
+        if kind == "DUP" or (kind.endswith("GET") and memo.get(argument) not in SHARED):
+            raise ValueError("it uses an object twice that is no name")
+        before, tuples = kind, tuples + kind.startswith("TUPLE")
+        if tuples > TUPLES:
+            raise ValueError(f"it must hold at most {TUPLES} tuples")
     return StateDict(file.getvalue()[start : file.tell()])
 
 
@@ -168,9 +183,16 @@ class StateDict(pickle.Unpickler):
     def persistent_load(self, pid: tuple) -> Storage:
         """Note a storage: `("storage", type, key, device, count)`, and `None` in old files."""
         kind, dtype, key, _, count, *view = pid
+        if any(type(part) is not str for part in (kind, dtype, key)) or type(count) is not int:
+            raise ValueError("it refers to what is no plain storage")
         if kind != "storage" or dtype not in DTYPES or view not in ([], [None]):
-            raise ValueError(f"it refers to {pid}, which is no plain storage")
+            raise ValueError(f"it refers to {shown(dtype)}, which is no plain storage")
         storage = Storage(key, np.dtype(DTYPES[dtype]), count)
         if self.storages.setdefault(key, storage) != storage:
-            raise ValueError(f"it describes storage {key} twice")
+            raise ValueError(f"it describes storage {shown(key)} twice")
         return storage
+
+
+def shown(value: object) -> str:
+    """Return what an error may say of anything unpickled: a text's beginning, else its type."""
+    return repr(value[:60]) if type(value) is str else type(value).__name__

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from tfcourse.vision.blocks import check_images
+from tfcourse.vision.blocks import check_choice, check_images
 
 # Table 1: how many convolutions each of the five stages has (columns A, B, D and E).
 CONVOLUTIONS = {
@@ -51,8 +51,7 @@ def build_vgg(
     Raises:
         ValueError: If there is no VGG of this depth, or the images are smaller than 32 pixels.
     """
-    if depth not in CONVOLUTIONS:
-        raise ValueError(f"depth must be one of {sorted(CONVOLUTIONS)}, got {depth}")
+    check_choice("depth", depth, CONVOLUTIONS)
     check_images(input_shape, SMALLEST, any_size=num_classes is None)
     inputs = x = keras.Input(input_shape)
     for stage, repeats in enumerate(CONVOLUTIONS[depth], 1):
