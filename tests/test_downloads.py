@@ -1,7 +1,9 @@
 """Downloads from a real server on this machine, which breaks them in many ways."""
 
+import contextlib
 import hashlib
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -20,6 +22,10 @@ SHA = f"sha256:{hashlib.sha256(BODY).hexdigest()[:8]}"
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def handle(self):
+        with contextlib.suppress(ConnectionError):  # they may have had enough
+            super().handle()
+
     def do_GET(self):
         server = self.server
         start = self.asked_start()
@@ -36,6 +42,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         rest = server.body[start:]
         self.send_response(status)
+        if server.endless:
+            self.end_headers()
+            while True:
+                self.wfile.write(rest)
         if server.etag:
             self.send_header("ETag", server.etag)
         if start:
@@ -63,6 +73,7 @@ def server(monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.body, running.etag, running.ranges = BODY, '"one"', True
         running.requests, running.cuts, running.errors = [], [], []
+        running.endless = False
         running.url = f"http://127.0.0.1:{running.server_port}/file.bin"
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
@@ -163,6 +174,28 @@ def test_a_busy_server_is_asked_again(server, tmp_path):
     with pytest.raises(OSError, match="HTTP Error 503"):
         download(server.url, MD5, tmp_path / "another")
     assert len(server.requests) == 3 + downloads.ATTEMPTS
+
+
+def test_a_full_disk_is_no_fault_of_the_network(server, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        message = rf"file.bin can't be written to {tmp_path}/file.bin.part \(.*File too large\)$"
+        with pytest.raises(OSError, match=message):
+            download(server.url, MD5, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("endless", [True, False])
+def test_a_file_that_is_too_large_is_given_up(server, monkeypatch, tmp_path, endless):
+    monkeypatch.setattr(downloads, "LIMIT", 500_000)
+    server.endless = endless
+    with pytest.raises(ValueError, match=r"file.bin must be of at most 500000 bytes, got more$"):
+        download(server.url, MD5, tmp_path)
+    assert len(server.requests) == 1
+    assert kept(tmp_path) == []
 
 
 def test_no_network(monkeypatch, tmp_path):

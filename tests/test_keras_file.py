@@ -1,5 +1,8 @@
 """The reader of Keras' HDF5 files, on honest ones that h5py wrote, on damaged and hostile ones."""
 
+import struct
+import time
+
 import h5py
 import keras
 import numpy as np
@@ -154,6 +157,10 @@ def test_other_files_are_refused(tmp_path):
         file["x"] = np.zeros(3)
     assert "it names no layers: it is not of Keras' legacy format" in refused(path)
     assert "it must be of version 0" in refused(write(path, libver="latest"))
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.save_weights(tmp_path / "w.weights.h5")
+    expected = "it is of Keras 3's layout (.weights.h5), not of the legacy one (.h5)"
+    assert expected in refused(tmp_path / "w.weights.h5")
     with pytest.raises(FileNotFoundError):
         read_keras(tmp_path / "missing.h5")
 
@@ -162,12 +169,15 @@ def test_nothing_of_another_file_is_read(tmp_path):
     secret = write(tmp_path / "secret.h5")
     path = tmp_path / "w.h5"
     name = "bn/gamma:0"
-    for link in (h5py.ExternalLink(str(secret), f"/bn/{name}"), h5py.SoftLink("/none")):
+    # A link out of the file makes its group one of the newer kind, which is not read at all.
+    elsewhere = h5py.ExternalLink(str(secret), f"/bn/{name}"), "a group must have a table"
+    by_name = h5py.SoftLink("/none"), f"{name!r} must be in the file itself"
+    for link, message in (elsewhere, by_name):
         write(path)
         with h5py.File(path, "a") as file:
             del file[f"bn/{name}"]
             file[f"bn/{name}"] = link
-        assert "must be" in refused(path) or "must have" in refused(path)
+        assert message in refused(path)
     (tmp_path / "raw").write_bytes(bytes(32))
     with h5py.File(write(path), "a") as file:
         del file[f"bn/{name}"]
@@ -222,3 +232,98 @@ def test_layers_that_are_missing_or_named_twice(tmp_path):
     with h5py.File(write(tmp_path / "w.h5"), "a") as file:
         file.attrs["layer_names"] = names(["\x1b[31m"], True)
     assert "\x1b" not in refused(tmp_path / "w.h5")
+
+
+def small(path) -> tuple[bytearray, int, int, int]:
+    """Write a file of one empty layer; return it, its root's tree, and where names count from."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = names(["a"], True)
+        file.create_group("a")
+    data = bytearray(path.read_bytes())
+    tree, heap = struct.unpack_from("<2Q", data, 80)  # the root's entry keeps them at hand
+    assert data[tree : tree + 4] == b"TREE"
+    return data, tree, *struct.unpack_from("<Q", data, heap + 24)
+
+
+def refused_soon(path, data: bytearray) -> str:
+    struct.pack_into("<Q", data, 40, len(data))  # where the file says that it ends
+    path.write_bytes(data)
+    start = time.perf_counter()
+    message = refused(path)
+    assert time.perf_counter() - start < 2
+    return message
+
+
+def leaf(entries: list[tuple[int, int]]) -> bytes:
+    rows = (struct.pack("<2Q24x", name, target) for name, target in entries)
+    return struct.pack("<4s2H", b"SNOD", 1, len(entries)) + b"".join(rows)
+
+
+def test_names_that_lie_in_each_other_are_no_bomb(tmp_path):
+    """Ten thousand entries point into one run of letters: each is a name of its own."""
+    data, tree, zero = small(tmp_path / "w.h5")
+    count, start = 10_000, len(data)
+    struct.pack_into("<Q", data, tree + 32, start)
+    data += leaf([(start + 8 + 40 * count - zero + i, 0) for i in range(count)])
+    data += b"b" * 200_000 + b"\0"
+    assert "its parts overlap: the file is damaged" in refused_soon(tmp_path / "w.h5", data)
+    data[-1:] = b"b"
+    assert "a name has no end: the file is damaged" in refused_soon(tmp_path / "w.h5", data)
+
+
+@pytest.mark.parametrize(("step", "said"), [(0, "a damaged tree"), (40, "its parts overlap")])
+def test_a_tree_can_not_come_back_to_its_leaves(tmp_path, step, said):
+    """A node has the same leaf thousands of times, or leaves that begin inside each other."""
+    data, tree, zero = small(tmp_path / "w.h5")
+    count, start = 3000, len(data)
+    end = start + 40 * 2 * count + 8
+    # Every entry of this leaf could be the head of another one.
+    head = int.from_bytes(struct.pack("<4s2H", b"SNOD", 1, count), "little")
+    data += struct.pack("<4s2H", b"SNOD", 1, count)
+    data += struct.pack("<4Q", end - zero, 0, 0, 0) + struct.pack("<Q", head)
+    data += (struct.pack("<4Q", end - zero, 0, 0, 0) + struct.pack("<Q", head)) * (2 * count - 1)
+    data += b"name\0"
+    node = len(data)
+    for i in range(len(data) - 16):
+        if data[i : i + 8] == struct.pack("<Q", tree):
+            struct.pack_into("<Q", data, i, node)
+    data += struct.pack("<4s2BH16x", b"TREE", 0, 0, count)
+    data += b"".join(struct.pack("<2Q", 0, start + step * i) for i in range(count)) + bytes(8)
+    assert said in refused_soon(tmp_path / "w.h5", data)
+
+
+def test_heaps_that_lie_in_each_other_are_no_bomb(tmp_path):
+    """Each name is in a heap of its own, all of which end with the same bytes."""
+    layers, path = {f"n{i:03}": {} for i in range(400)}, tmp_path / "w.h5"
+    data = bytearray(write(path, layers, fixed=False).read_bytes())
+    heap = data.find(b"GCOL")
+    references = [
+        place
+        for place in range(len(data) - 16)
+        if struct.unpack_from("<IQ", data, place) == (4, heap)
+    ]
+    assert len(references) == 400
+    data += bytes(-len(data) % 8)
+    end = len(data) + 40 * 400 + 200_000
+    for place in references:
+        start = len(data)
+        struct.pack_into("<IQI", data, place, 4, start, 1)
+        data += struct.pack("<4s4xQ", b"GCOL", end - start)
+        data += struct.pack("<2H4xQ8x", 1, 1, end - start - 40)
+    data += b"n" * 200_000
+    assert "its parts overlap: the file is damaged" in refused_soon(path, data)
+
+
+def test_an_object_under_many_names_is_no_bomb(tmp_path):
+    """Thousands of layers are the same group, each with thousands of weights, all of nothing."""
+    many = [f"w{number}" for number in range(2000)]
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["layer_names"] = names(many, True)
+        group = file.create_group("w0")
+        group["nothing"] = np.zeros(0, "f4")
+        group.attrs["weight_names"] = names(["nothing"] * 2000, True)
+        for name in many[1:]:
+            file[name] = group
+    assert "its parts overlap" in refused_soon(
+        tmp_path / "w.h5", bytearray((tmp_path / "w.h5").read_bytes())
+    )

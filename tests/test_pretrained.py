@@ -35,6 +35,7 @@ from tfcourse.vision import (
     read_torch,
 )
 from tfcourse.vision.keras_file import read_keras
+from tfcourse.vision.pairing import pair_weights
 from tfcourse.vision.published import IMAGENET, PUBLISHED
 from tfcourse.vision.torch_file import MAGIC
 
@@ -292,10 +293,52 @@ def test_archives_whose_members_overlap_are_refused(tmp_path):
     assert "its members claim more than the size of the file" in refused(tmp_path, bytes(data))
 
 
+# At each level of fifty a tuple holds the one before twice.
+DOUBLED = push(1) + b"\x85" + b"q\x00h\x00\x86" * 50
+DOUBLED_AT_ONCE = push(1) + b"\x85" + b"2\x86" * 50
+DEEP = push(1) + b"\x85" * 10**6
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (DOUBLED, "it uses an object twice"),
+        (DOUBLED_AT_ONCE, "it uses an object twice"),
+        (DEEP, "it must hold at most 50000 tuples"),
+    ],
+    ids=["memo", "dup", "deep"],
+)
+@pytest.mark.parametrize("place", ["version", "tensors", "name", "persistent", "key", "member"])
+def test_nested_tuples_are_no_bomb(tmp_path, value, said, place):
+    """To print or to hash them takes for ever, or all of the stack."""
+    alone, item = b"\x80\x02" + value + b".", b"\x80\x02}" + value + push(1) + b"s."
+    storage = push("storage") + b"ctorch\nFloatStorage\n" + value + push("cpu") + push(1)
+    data = {
+        "version": MAGIC + alone,
+        "tensors": old_file(alone, {}),
+        "name": old_file(item, {}),
+        "persistent": old_file(b"\x80\x02" + value + b"Q.", {}),
+        "key": old_file(b"\x80\x02(" + storage + b"tQ.", {}),
+        "member": new_file(item, {}),
+    }[place]
+    assert said in refused(tmp_path, data)
+
+
+def test_keys_of_storages_are_texts(tmp_path):
+    for key in ((1, 2), 7):
+        pickled = state({"t": tensor(key, 8, 0, (8,), (1,))})
+        message = refused(tmp_path, old_file(pickled, {"k": EIGHT}))
+        assert message.endswith("it refers to what is no plain storage")
+    keys = pickle.dumps([(1, 2)], 2)
+    data = old_file(state({}), {}).removesuffix(pickle.dumps([], 2)) + keys
+    assert refused(tmp_path, data).endswith("it must name storages, got tuple")
+
+
 @pytest.mark.parametrize("wrap", [old_file, new_file], ids=["pickles", "zip"])
 def test_big_endian_files_are_refused(tmp_path, wrap):
     data = wrap(state({}), {}, little=False)
-    assert "little-endian, got" in refused(tmp_path, data)
+    assert "it must be " in (message := refused(tmp_path, data))
+    assert message.endswith("little-endian")
 
 
 def test_a_tensor_needs_a_storage(tmp_path):
@@ -422,6 +465,90 @@ def test_the_other_publishers_file_is_refused(tmp_path, resnet50):
     check_refused_and_unchanged(model, message, resnet50)
 
 
+def test_other_files_of_keras_are_named(tmp_path):
+    """Those of Keras 3 are archives, or have another layout."""
+    images = keras.Input((2,))
+    tiny, model = keras.Model(images, keras.layers.Dense(1)(images)), build_resnet(18, (32, 32, 3))
+    tiny.save(tmp_path / "w.keras")
+    tiny.save_weights(tmp_path / "w.weights.h5")
+    message = r"w.keras is a file of another kind \(a zip archive\); the weights of resnet"
+    check_refused_and_unchanged(model, f"{message}18 are torch's$", tmp_path / "w.keras")
+    model = named("resnet50", 32, 32)
+    check_refused_and_unchanged(model, f"{message}50 are Keras's$", tmp_path / "w.keras")
+    message = r"w.weights.h5: it is of Keras 3's layout \(.weights.h5\), not of the legacy one"
+    check_refused_and_unchanged(model, message, tmp_path / "w.weights.h5")
+
+
+def test_no_file_is_not_any_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFCOURSE_CACHE", str(tmp_path))
+    monkeypatch.setattr(downloads, "WAIT", 0.0)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(IsADirectoryError):
+        load_pretrained(named("resnet50", 32, 32), weights_file="")
+
+
+def test_the_file_of_another_source_is_refused(monkeypatch, tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(file_of(ARRAYS))
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+    for mine, other in (("imagenet", "imagenet-v2"), ("imagenet-v2", "imagenet")):
+        row = PUBLISHED["resnet50_v1_5", other]
+        monkeypatch.setitem(PUBLISHED, ("resnet50_v1_5", other), row._replace(digest=digest))
+        message = rf"^{path} has the {other} weights of resnet50_v1_5: source must be '{other}'$"
+        with pytest.raises(ValueError, match=message):
+            load_pretrained(named("resnet50_v1_5", 32, 32), mine, weights_file=path)
+        monkeypatch.setitem(PUBLISHED, ("resnet50_v1_5", other), row)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in PUBLISHED}))
+def test_a_layer_that_no_builder_makes(name):
+    row = PUBLISHED[name, "imagenet"]
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.Dense(1, name="mine")(images), name=name)
+    found = {} if row.publisher == "torch" else {"conv": [EIGHT], "bn": [EIGHT], "fc": [EIGHT]}
+    with pytest.raises(ValueError, match=r"mine|are missing|layers with weights") as caught:
+        pair_weights(model, found, row)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_fits_no_pattern_is_named():
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.Dense(1, name="mine")(images), name="resnet18")
+    with pytest.raises(
+        ValueError, match=r"^layer mine is none of resnet18's as its builder makes it$"
+    ):
+        pair_weights(model, {}, IMAGENET["resnet18"])
+
+
+def test_a_map_of_as_many_pixels_is_not_the_same_map():
+    """4x9 is 6x6, but not in the order of a flattened map."""
+    model = build_alexnet("one-weird-trick", (160, 320, 3), 10)
+    shapes = {"conv1": (64, 3, 11, 11), "conv2": (192, 64, 5, 5), "conv3": (384, 192, 3, 3)}
+    shapes |= {"conv4": (256, 384, 3, 3), "conv5": (256, 256, 3, 3), "fc1": (4096, 9216)}
+    shapes |= {"fc2": (4096, 4096), "logits": (10, 4096)}
+    row, found = IMAGENET["alexnet_one_weird_trick"], {}
+    for layer, shape in shapes.items():
+        found[f"{row.name(layer)}.weight"] = np.broadcast_to(np.float32(0), shape)
+        found[f"{row.name(layer)}.bias"] = np.zeros(shape[0], "float32")
+    message = "^fc1 sees a map of 4x9, in the file one of 6x6: the published weights need images"
+    with pytest.raises(ValueError, match=f"{message} of 224x224$"):
+        pair_weights(model, found, row)
+
+
+def test_keras_orders_a_map_by_its_rows_too():
+    model = build_vgg(16, (128, 32, 3), 10)
+    found = {
+        (layer.name if layer.name != "logits" else "predictions"): [
+            w.numpy() for w in layer.weights
+        ]
+        for layer in model.layers
+        if layer.weights
+    }
+    message = "^fc1 sees a map of 4x1, in the file one of 2x2: the published weights need images"
+    with pytest.raises(ValueError, match=message):
+        pair_weights(model, found, IMAGENET["vgg16"])
+
+
 def test_weights_of_another_depth_are_refused(resnet50):
     message = "does not fit resnet101: 255 tensors are missing: conv4_block7_1_conv/0, "
     check_refused_and_unchanged(build_resnet(101, (32, 32, 3), 10), message, resnet50)
@@ -545,7 +672,7 @@ def test_a_dense_head_can_be_left_or_needs_its_size(tmp_path):
     bare = load_pretrained(build_vgg(11, (32, 32, 3), None), weights_file=path)
     kernel = twin.model.state_dict()["features.0.weight"].numpy().transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(bare.get_layer("block1_conv1").kernel, kernel)
-    message = r"does not fit vgg11: fc1/kernel is \(512, 4096\), the file has \(2048, 4096\)$"
+    message = "does not fit vgg11: fc1 sees a map of 1x1, in the file one of 2x2: the published "
     check_refused_and_unchanged(build_vgg(11, (32, 32, 3), 10), message, path)
 
 
@@ -659,7 +786,7 @@ def test_the_table_is_that_of_torchvision(name, source):
     assert theirs.transforms().crop_size == [224]
 
 
-def named(name: str, height: int, width: int) -> keras.Model:
+def named(name: str, height: int | None, width: int | None) -> keras.Model:
     """Return a model whose name and size are those of a published one."""
     images = keras.Input((height, width, 3))
     return keras.Model(images, keras.layers.Identity()(images), name=name)
@@ -731,6 +858,22 @@ def test_preprocess_refuses_other_shapes(lite0):
     for shape in ((2, 28, 28), (2, 28, 28, 1), (28, 28, 3)):
         with pytest.raises(ValueError, match=r"^each image must be \(height, width, 3\), got "):
             preprocess(np.zeros(shape), like=lite0)
+
+
+def test_preprocess_refuses_what_makes_no_batch():
+    model, free = named("resnet18", 32, 32), named("resnet18", None, None)
+    for like in (model, free):
+        with pytest.raises(ValueError, match=r"^images must be one or more, got none$"):
+            preprocess([], like=like)
+        with pytest.raises(ValueError, match=r"^each image must be .*, got \(0, 5, 3\)$"):
+            preprocess(np.zeros((1, 0, 5, 3)), like=like)
+    unequal = [np.zeros((8, 9, 3)), np.zeros((9, 8, 3))]
+    assert preprocess(unequal, like=model).shape == (2, 32, 32, 3)
+    message = "^images must be of one size, as resnet18 takes any; got "
+    with pytest.raises(ValueError, match=message + r"\(8, 9, 3\) and \(9, 8, 3\)$"):
+        preprocess(unequal, like=free)
+    with pytest.raises(ValueError, match=r"^resnet18 must take one size or any, got None by 64$"):
+        preprocess(unequal, like=named("resnet18", None, 64))
 
 
 def test_decode_names_and_weighs():

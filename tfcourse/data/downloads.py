@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -30,7 +31,10 @@ ATTEMPTS = 4  # without any new byte
 WAIT = 1.0  # seconds before the second attempt; it doubles with each
 TIMEOUT = 30  # seconds without an answer
 CHUNK = 2**20
+LIMIT = 2**31  # bytes; no published file of weights comes near
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+BROKEN = (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError)
+BROKEN += (http.client.HTTPException,)
 BUSY = {408, 429, 500, 502, 503, 504}
 ADVICE = "try again where it can be reached, or fetch it elsewhere and give its path"
 
@@ -52,9 +56,10 @@ def download(url: str, digest: str, folder: str | Path | None = None) -> Path:
         The file, whose digest is right.
 
     Raises:
-        ValueError: If the address is not of HTTPS, or what came has another digest. Nothing of it
-            is kept.
-        OSError: If it can't be had: no network, no such file, or no end of it after some attempts.
+        ValueError: If the address is not of HTTPS, or what came has another digest or is larger
+            than 2 GiB. Nothing of it is kept.
+        OSError: If it can't be had (no network, no such file, or no end of it after some attempts)
+            or can't be written.
     """
     check_address(url)
     target = Path(folder or cache_folder("downloads")) / Path(urllib.parse.urlsplit(url).path).name
@@ -120,8 +125,10 @@ def complete(url: str, part: Path) -> None:
             if error.code not in BUSY:
                 raise OSError(f"{url} can't be had ({error}): {ADVICE}") from error
             reason = error
-        except (OSError, http.client.HTTPException) as error:
+        except BROKEN as error:
             reason = getattr(error, "reason", error)
+        except OSError as error:  # that is a full disk or the like: trying again won't help
+            raise OSError(f"{url} can't be written to {part} ({error})") from error
         after = part.stat().st_size if part.exists() else 0
         failures = 1 if after > before else failures + 1
         if failures == ATTEMPTS:
@@ -165,19 +172,30 @@ def proceed(url: str, part: Path) -> None:
             version_of(part).write_text("" if etag.startswith("W/") else etag, "utf-8")
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
+        check_size(url, part, total or 0)
         with open(part, "ab") as file:
             copy(answer, file, part.name.removesuffix(".part"), start, total)
+        check_size(url, part, part.stat().st_size)
         if total is not None and part.stat().st_size != total:
             raise ConnectionError(f"only {part.stat().st_size} of {total} bytes came")
 
 
+def check_size(url: str, part: Path, size: int) -> None:
+    """Refuse what would fill the disk."""
+    if size > LIMIT:
+        remove(part)
+        raise ValueError(f"{url} must be of at most {LIMIT} bytes, got more")
+
+
 def copy(answer: BinaryIO, file: BinaryIO, name: str, start: int, total: int | None) -> None:
-    """Copy a body to a file; a terminal shows how far it is."""
+    """Copy a body to a file, up to its end or the limit; a terminal shows how far it is."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(20))
     columns += (DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=total, completed=start)
-        while chunk := answer.read(CHUNK):
+        most = LIMIT + 1 if total is None else total
+        while chunk := answer.read(min(CHUNK, most - start)):
             file.write(chunk)
+            start += len(chunk)
             bar.advance(task, len(chunk))
