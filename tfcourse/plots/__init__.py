@@ -5,6 +5,14 @@ safe.
 """
 
 from tfcourse.plots._drawing import COLORS
+from tfcourse.plots.basics import decision_regions, loss_curves, same_curve
+from tfcourse.plots.basics_compare import (
+    layer_variances,
+    loss_by_epoch,
+    optimizer_paths,
+    predictions,
+    split_scores,
+)
 from tfcourse.plots.classification import RIGHT, WRONG, confusion_matrix, prediction_grid
 from tfcourse.plots.comparison import accuracy_against_cost
 from tfcourse.plots.curves import accuracy_against_labels, learning_curves, learning_rate_curve
@@ -20,11 +28,19 @@ __all__ = [
     "accuracy_against_labels",
     "accuracy_gaps",
     "confusion_matrix",
+    "decision_regions",
     "feature_maps",
     "filter_grid",
     "heat_maps",
     "image_rows",
+    "layer_variances",
     "learning_curves",
     "learning_rate_curve",
+    "loss_by_epoch",
+    "loss_curves",
+    "optimizer_paths",
     "prediction_grid",
+    "predictions",
+    "same_curve",
+    "split_scores",
 ]
