@@ -48,7 +48,8 @@ ARCHITECTURES = [
     Row(build_resnet, {"depth": 50, "variant": "v1.5"}, TorchTwin, "resnet50"),
     Row(build_densenet, {"depth": 121}, KerasTwin, "DenseNet121", 32),
 ]
-TORCH_DENSENET = Row(build_densenet, {"depth": 161}, TorchTwin, "densenet161")
+# At 64 pixels a value of this one is nought up to rounding, and its ReLU open or shut.
+TORCH_DENSENET = Row(build_densenet, {"depth": 161}, TorchTwin, "densenet161", 96)
 SLOW = [
     Row(build_vgg, {"depth": 11}, TorchTwin, "vgg11"),
     Row(build_vgg, {"depth": 13}, TorchTwin, "vgg13"),
