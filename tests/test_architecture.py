@@ -29,6 +29,7 @@ ALLOWED = {
     "tfcourse.flags": ("tfcourse.catalogue",),
     "tfcourse.summary": ("tfcourse.receptive_field",),
     "tfcourse.receptive_field": (),
+    "tfcourse.basics": (),
     "tfcourse.bench": (),
     "tfcourse.preflight": ("tfcourse.training", "tfcourse.doctor"),
     "tfcourse.workers": ("tfcourse.cluster",),
