@@ -136,7 +136,7 @@ def test_a_recipes_help_is_its_docstring():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: classify"),
+        (["run", "no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: backprop"),
         (["predict", "nowhere", "a.jpg"], "tfcourse: nowhere holds no finished run"),
         (["dance"], "tfcourse: argument COMMAND: invalid choice: 'dance'"),
         (["summary", "vgg16"], "tfcourse: no builder 'vgg16'; there are: alexnet, "),

@@ -514,7 +514,7 @@ def tfcourse(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: classify"),
+        (["no_such_recipe"], "tfcourse: no recipe 'no_such_recipe'; there are: backprop"),
         (["nowhere.keras"], "tfcourse: nowhere.keras is not a file"),
         (["x.keras", "--replicas", "0"], "tfcourse preflight: argument --replicas: must be a who"),
     ],

