@@ -207,6 +207,8 @@ def main() -> int:
     parser = cli.flags(__doc__, epochs=5, batch_size=64)
     parser.add_argument("--data", choices=DATA, default="fashion-mnist", help="default %(default)s")
     run = runs.start(parser, "compare_architectures")
+    if run.flags.data_dir and run.flags.data != parser.get_default("data"):
+        raise ValueError(f"--data {run.flags.data} must be left out where --data-dir is given")
     strategy = training.strategy(run.flags.strategy)
     parts = load_data(run.flags)
     digest = hashlib.sha256(b"".join(part.images.tobytes() for part in parts))

@@ -13,8 +13,9 @@ counted, from 20 starts each.
 
 Expected: a test accuracy of 0.995 with four hidden neurons (standard deviation 0.001 over three
 seeds; a full run fails below 0.990). No line gets much above 0.75; the perceptron is at 0.37 to
-0.48 when it is stopped, the neuron at 0.50. Of 20 starts on the four corners, 0 succeed with one
-hidden neuron, 10 or 11 with two, 18 to 20 with three, 20 with four; the others end in local minima.
+0.48 when it is stopped, the neuron at 0.50. Of 20 starts on the four corners, none succeeds with
+one hidden neuron, which cannot; 10 or 11 with two, 18 to 20 with three, 20 with four. The others
+are on a plateau when they are stopped: some leave it later, some drift along it for ever.
 """
 
 import hashlib

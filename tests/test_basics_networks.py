@@ -390,6 +390,11 @@ X = np.zeros((4, 2))
             "x and y must have equally many rows from 1 up, got 0 and 0",
         ),
         (lambda: train(MLP((2, 1)), X, X, Adam(), 0), "epochs must be at least 1, got 0"),
+        (lambda: Perceptron(2).train(INPUTS, [0, 1, 1, 0], 0), "epochs must be at least 1, got 0"),
+        (
+            lambda: train_neuron(Neuron([1.0, 1.0]), INPUTS, [0, 1, 1, 0], rate=1.0, steps=0),
+            "steps must be at least 1, got 0",
+        ),
         (lambda: Neuron([]), "weights must be at least one number, got none"),
         (
             lambda: Neuron([1, 1]).loss_and_gradients(X, [1] * 4, "cross_entropy"),

@@ -207,6 +207,14 @@ def test_a_run_is_continued_reported_and_started_over(tmp_path, monkeypatch, cap
     assert not (folder / "kept.txt").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_run_that_went_astray_is_no_result(tmp_path, monkeypatch, value):
+    run = start(monkeypatch, tmp_path / "run")
+    with pytest.raises(ValueError, match=f"^accuracy must be a number, got {value}: the run went"):
+        run.report("accuracy", value, expected=0.9, tolerance=0.01)
+    assert not (tmp_path / "run/report.json").exists()
+
+
 def test_a_run_with_other_flags_or_other_data_is_refused(tmp_path, monkeypatch):
     start(monkeypatch, tmp_path / "run")
     with pytest.raises(ValueError, match=r"a run with other flags \(epochs 1 -> 3\): --fresh"):

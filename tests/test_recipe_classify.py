@@ -115,6 +115,13 @@ def test_bad_flags_are_one_line(flags, message, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+def test_data_of_two_kinds_are_refused(monkeypatch, capsys, tmp_path):
+    flags = ["--data", "mnist", "--data-dir", "photos"]
+    assert status_of("compare_architectures", monkeypatch, "--smoke", *flags) == 2
+    message = "tfcourse: --data mnist must be left out where --data-dir is given\n"
+    assert capsys.readouterr().err == message
+
+
 @pytest.mark.parametrize(
     ("flags", "is_full"),
     [

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 from test_recipes import ROOT, cache, tfcourse  # noqa: F401
 
 from tfcourse import plots
@@ -95,6 +96,19 @@ def test_principal_components_are_scikit_learns():
     expected = pca.inverse_transform(pca.transform(test.reshape(7, -1))).reshape(test.shape)
     restored = filters.principal_components(train, test, 4)
     np.testing.assert_allclose(restored, expected, atol=1e-5)
+
+
+def test_the_linear_map_is_a_ridge_regression():
+    rng = np.random.default_rng(5)
+    train, test = (rng.random((rows, 3, 2, 1)) @ np.ones((1, 1)) for rows in (40, 5))
+    x, mean = train.reshape(40, 6), train.reshape(40, 6).mean(axis=0)
+    ridge = Ridge(alpha=40 * 0.3**2, fit_intercept=False).fit(x - mean, x - mean)
+    expected = ridge.predict(test.reshape(5, 6) - mean) + mean
+    np.testing.assert_allclose(filters.linear_map(train, test, 0.3).reshape(5, 6), expected)
+
+
+def test_an_exact_picture_has_a_finite_psnr():
+    assert filters.psnr(np.ones((1, 2, 2, 1)), np.ones((1, 2, 2, 1))).tolist() == [100.0]
 
 
 def test_image_rows_show_every_row(tmp_path):

@@ -81,6 +81,10 @@ def test_colour_and_every_other_method_on_a_folder_of_pictures_on_two_replicas(t
         (["--methods", "L2,L3"], "--methods must be of none, L1, L2, dropout"),
         (["--methods", "colour"], "--methods must not be colour for grey pictures"),
         (["--pictures", "5000"], "--pictures must be less than 5000, what there is to learn from"),
+        (
+            ["--seed", "4294967295"],
+            "--seed must leave room for --seeds below 2**32, got 4294967295",
+        ),
         (["--seeds", "1"], "must be a whole number of at least 2, got '1'"),
     ],
 )

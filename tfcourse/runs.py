@@ -7,6 +7,7 @@ report.json    what it found; written last, so a folder that has it is finished
 import argparse
 import atexit
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -82,8 +83,13 @@ class Run:
             expected: What the recipe's docstring promises for a full run.
             tolerance: How far below a full run may fall: three standard deviations over seeds.
             more: Other results, for the report.
+
+        Raises:
+            ValueError: If the value is not finite; no report is written.
         """
         value = float(value)  # a number of NumPy would not go into JSON
+        if not math.isfinite(value):
+            raise ValueError(f"{figure} must be a number, got {value}: the run went astray")
         stated = (
             f"expected {expected:.3f}" if self.is_full else "no figure is expected for these flags"
         )
@@ -123,7 +129,10 @@ def start(parser: argparse.ArgumentParser, name: str) -> Run:
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file, all at once."""
     with atomic_file(path) as file:
-        file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(
+            json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
 
 
 def write_classifier(folder: Path, size: tuple[int, int], class_names: tuple[str, ...]) -> None:

@@ -33,7 +33,8 @@ def absolute_error_gradient(outputs: np.ndarray, targets: np.ndarray) -> np.ndar
 
 
 def squared_error(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """L = mean (y - t)^2: the likelihood of targets with normal noise, but for constants.
+    """L = mean (y - t)^2: minus the log-likelihood of targets with normal noise,
+    but for a factor and a constant.
 
     Args:
         outputs: y, any shape.

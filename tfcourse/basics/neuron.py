@@ -127,9 +127,11 @@ def train_neuron(
         The loss before each step.
 
     Raises:
-        ValueError: If `x` and `y` have not equally many rows, or none.
+        ValueError: If `x` and `y` have not equally many rows, or none, or there are no steps.
     """
     check_rows(x, y)
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
     descent = GradientDescent(rate)
     losses = []
     for _ in range(steps):

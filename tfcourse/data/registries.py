@@ -13,7 +13,7 @@ TIME_LIMIT = 600  # seconds for one download
 INSTALL = "try again where a package index can be reached, or install it with --no-deps"
 ADVICE = {
     "pypi": INSTALL,
-    "sdist": INSTALL,
+    "sdist": "try again where a package index can be reached and pip is installed",
     "npm": "try again where npm is installed and its registry can be reached",
     "debian": "try again after `apt-get update`, or install it with apt-get",
 }

@@ -71,7 +71,7 @@ def mix_up(alpha: float = 0.2, *, seed: int = 0, step: Step = supervised_step) -
     replica's share), so the data have to be shuffled. Cross-entropy is linear in its targets:
     that of the mixed target is the mixture of the two. Other losses may not be.
 
-    Keras' MixUp layer draws gammas, which XLA has not, and leaves the targets to the user.
+    Keras' MixUp layer draws gammas, which XLA has not.
 
     Args:
         alpha: 1 mixes evenly, towards 0 one of the two prevails.
