@@ -7,18 +7,18 @@
 the houses is for testing, and the networks choose their number of epochs on a fifth of the others,
 then learn from all others. They are those of `tfcourse.basics`, in NumPy. Beside them is what the
 normal equations give, the least squares themselves. R2 is 1 minus the squared errors over those of
-the mean price, so 0 is as good as knowing no feature.
+the mean price, so 0 is as good as knowing no feature. The networks' sizes and rate are set by hand.
 
 Expected: a mean test R2 of 0.619 with one hidden layer (standard deviation 0.017 over three seeds
 of 20 splits each; a full run fails below 0.569), beside
 
     least squares 0.645    the same on logarithms 0.664    linear 0.643    deep 0.580
 
-The network without a hidden layer finds the least squares in small steps. A hidden layer does a
-little worse, and depth worse again: 437 houses are too few to learn from them where the lines
-should bend, and what is learned besides is noise. Telling the model what is known of prices, that
-they multiply, by logarithms of price and lot size, does more than all the layers. The mean error is
-$11,600 by least squares and $11,000 with logarithms, of a mean price of $68,000.
+The network without a hidden layer comes close to the least squares within 80 epochs. A hidden layer
+does a little worse, and depth worse again: 437 houses are too few to learn from them where the
+lines should bend, and what is learned besides is noise. Telling the model what is known of prices,
+that they multiply, by logarithms of price and lot size, does more than all the layers. The mean
+error is $11,600 by least squares and $11,000 with logarithms, of a mean price of $68,000.
 """
 
 import functools
@@ -69,6 +69,12 @@ def in_logarithms(x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray
     return np.exp(least_squares(x, np.log(y), known))
 
 
+def check(values: float | np.ndarray) -> None:
+    """Stop where a loss or a prediction is not a finite number."""
+    if not np.isfinite(values).all():
+        raise ValueError("the training left the range of numbers: lower --learning-rate")
+
+
 def network(setup: tuple, x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Train a network on the known rows; predict all rows."""
     choose, learn = np.split(known, [int(HELD * len(known))])
@@ -76,6 +82,7 @@ def network(setup: tuple, x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np
     return fit(setup, x, y, known, epochs=int(np.argmin(errors)) + 1)[0]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # `check` says it
 def fit(setup: tuple, x, y, known, *, choose=None, epochs: int | None = None):
     """Train on the known rows; return predictions, and each epoch's error on those to choose by."""
     flags, seed, hidden = setup
@@ -84,6 +91,7 @@ def fit(setup: tuple, x, y, known, *, choose=None, epochs: int | None = None):
     errors = []
 
     def look(epoch: int, loss: float) -> None:
+        check(loss)
         if choose is not None:
             errors.append(np.square(model.predict(inputs[choose]) - targets[choose]).mean())
 
@@ -98,7 +106,9 @@ def fit(setup: tuple, x, y, known, *, choose=None, epochs: int | None = None):
         seed=seed,
         on_epoch=look,
     )
-    return model.predict(inputs)[:, 0] * y[known].std() + y[known].mean(), errors
+    predicted = model.predict(inputs)[:, 0] * y[known].std() + y[known].mean()
+    check(np.square(predicted))
+    return predicted, errors
 
 
 def main() -> int:

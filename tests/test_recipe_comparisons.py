@@ -177,6 +177,19 @@ def test_bad_flags_are_one_line(name, flags, message, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "rate"), [("predict_house_prices", "1e200"), ("compare_initialisers", "1e200")]
+)
+def test_leaving_the_range_of_numbers_is_one_line(name, rate, tmp_path):
+    done = run(name, tmp_path, "--smoke", "--learning-rate", rate)
+    if "could not have" in done.stderr:
+        pytest.skip("no package registry can be reached")
+    assert done.returncode == 2
+    assert done.stderr.startswith("tfcourse: the training left the range of numbers")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("report.json"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_full_recipe_keeps_its_promise(name, tmp_path):
