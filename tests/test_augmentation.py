@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from twins import policy
 
 from tfcourse import training
 from tfcourse.training import InMemory
@@ -28,16 +29,6 @@ IMAGES = (RNG.normal(0.5, 0.3, (8, 12, 12, 3)) @ MIXING).astype("float32")
 X = RNG.normal(size=(21, 6)).astype("float32")
 LABELS = RNG.integers(0, 3, 21)
 ONE_HOT = np.eye(3, dtype="float32")[LABELS]
-
-
-@contextlib.contextmanager
-def policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def hlo(function, x):

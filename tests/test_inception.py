@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from twins import import_torchvision
+from twins import import_torchvision, policy
 
 from tfcourse import training
 from tfcourse.vision import build_googlenet, build_inception_v3
@@ -27,16 +27,6 @@ def torch():
 @pytest.fixture(scope="module")
 def models():
     return import_torchvision().models
-
-
-@contextlib.contextmanager
-def policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def images(*shape):

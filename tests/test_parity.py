@@ -7,10 +7,9 @@ go from twin to model through a file of the publisher's format, as published one
 from collections.abc import Callable
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import pytest
-from twins import CLASSES, KerasTwin, TorchTwin, photos, training_gradients
+from twins import CLASSES, KerasTwin, TorchTwin, photos, policy, training_gradients
 
 from tfcourse.data.sources import fetch
 from tfcourse.vision import (
@@ -113,10 +112,8 @@ def test_outputs_equal_those_of_the_twin(row, tmp_path):
 @pytest.fixture
 def float64():
     """In float32 the rounding of deep networks turns ReLUs on and off."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy(before)
+    with policy("float64"):
+        yield
 
 
 @pytest.mark.usefixtures("float64")

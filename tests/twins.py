@@ -5,6 +5,7 @@ files; torch's are torchvision's, written by `torch.save`. Weights are random, a
 statistics of batch normalization: a fresh one would hide what is exchanged.
 """
 
+import contextlib
 from pathlib import Path
 
 import h5py
@@ -26,6 +27,17 @@ def import_torchvision():
         if not hasattr(torch.ops.torchvision, operator):
             torch.library.define(f"torchvision::{operator}", signature)
     return pytest.importorskip("torchvision", reason="the twin is torchvision's; it is missing")
+
+
+@contextlib.contextmanager
+def policy(name: str):
+    """Build models under a policy of types, such as "float64"."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def photos(count: int, size: int, dtype: str = "float32") -> np.ndarray:
