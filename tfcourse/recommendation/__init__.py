@@ -1,0 +1,5 @@
+"""Recommenders: from the columns of a user and an item to a score, and to lists."""
+
+import tfcourse
+
+tfcourse.require_tensorflow()

@@ -1,0 +1,147 @@
+"""From ids to vectors: one table with a slice of rows for every category of a recommender."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tfcourse.data.features import Cross, Feature, History, Number, columns
+
+SPREAD = 0.05  # the first weights are uniform in -SPREAD .. SPREAD
+
+
+@keras.saving.register_keras_serializable("tfcourse")
+class Embedding(keras.layers.Layer):
+    """Look up the vectors of all categories, histories and crosses at once.
+
+    All tables lie one below the other in one variable, so that a step gathers once and updates
+    one variable instead of one for each column. A history has the rows of its category.
+
+    Input: ids by name, `(batch,)` or `(batch, length)`.
+    Output: vectors by name, `(batch, embedding_dim)` or `(batch, length, embedding_dim)`.
+    An id that is out of range gets the row of id 0, unknown, on every device.
+    """
+
+    def __init__(
+        self, tables: dict[str, int], columns: dict[str, str], embedding_dim: int, **kwargs
+    ):
+        """Say which tables there are.
+
+        Args:
+            tables: How many rows each table has, by name.
+            columns: Whose table each column uses, by the name of the column.
+            embedding_dim: Length of a vector.
+            **kwargs: What every layer takes.
+        """
+        super().__init__(**kwargs)
+        self.tables, self.columns, self.embedding_dim = dict(tables), dict(columns), embedding_dim
+
+    def build(self, input_shape):
+        self.table = self.add_weight(
+            name="table",
+            shape=(sum(self.tables.values()), self.embedding_dim),
+            initializer=keras.initializers.RandomUniform(-SPREAD, SPREAD),
+        )
+
+    def rows(self, name: str) -> slice:
+        """Return which rows of the variable are a table."""
+        names = list(self.tables)
+        first = sum(self.tables[other] for other in names[: names.index(name)])
+        return slice(first, first + self.tables[name])
+
+    def call(self, inputs):
+        flat = []
+        for column, name in self.columns.items():
+            ids = ops.cast(inputs[column], "int32")
+            rows = self.rows(name)
+            known = (ids >= 0) & (ids < rows.stop - rows.start)
+            ids = rows.start + ops.where(known, ids, 0)
+            flat.append(ids[:, None] if len(ids.shape) == 1 else ids)
+        # A gather from the variable itself: its gradient has the rows of the batch alone.
+        vectors = tf.gather(self.table.value, ops.concatenate(flat, axis=1))
+        vectors = ops.cast(vectors, self.compute_dtype)
+        found, first = {}, 0
+        for column, ids in zip(self.columns, flat, strict=True):
+            part = vectors[:, first : first + ids.shape[1]]
+            found[column] = part[:, 0] if len(inputs[column].shape) == 1 else part
+            first += ids.shape[1]
+        return found
+
+    def compute_output_shape(self, input_shape):
+        return {name: (*input_shape[name], self.embedding_dim) for name in self.columns}
+
+    def get_config(self):
+        own = {"tables": self.tables, "columns": self.columns, "embedding_dim": self.embedding_dim}
+        return super().get_config() | own
+
+
+@keras.saving.register_keras_serializable("tfcourse")
+class Crossed(keras.layers.Layer):
+    """Hash the ids of several categories into one id, in 32-bit arithmetic on any device.
+
+    Input: a list of ids `(batch,)`. Output: ids `(batch,)`, 0 where one of them is 0.
+    """
+
+    def __init__(self, size: int, **kwargs):
+        """Say into how many ids.
+
+        Args:
+            size: Ids are 1 to size - 1, and 0.
+            **kwargs: What every layer takes.
+        """
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, inputs):
+        # FNV-1a over the ids: multiply by the prime, wrap around, keep the sign bit off.
+        mixed = tf.constant(-2128831035, "int32")
+        for ids in inputs:
+            mixed = tf.bitwise.bitwise_xor(mixed, tf.cast(ids, "int32")) * 16777619
+            mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, 15))
+        hashed = 1 + tf.bitwise.bitwise_and(mixed, 2**31 - 1) % (self.size - 1)
+        known = ops.all(ops.stack([ids > 0 for ids in inputs]), axis=0)
+        return ops.where(known, hashed, 0)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs[0].shape, "int32")
+
+    def get_config(self):
+        return super().get_config() | {"size": self.size}
+
+
+def make_inputs(features: list[Feature]) -> dict[str, keras.KerasTensor]:
+    """Return a model's inputs by name: `(batch,)` or `(batch, length)`; ids are int32."""
+    found = {}
+    for name, column in columns(features).items():
+        shape = (column.length,) if isinstance(column, History) else ()
+        dtype = "float32" if isinstance(column, Number) else "int32"
+        found[name] = keras.Input(shape, name=name, dtype=dtype)
+    return found
+
+
+def embed(
+    features: list[Feature], inputs: dict[str, keras.KerasTensor], embedding_dim: int, name: str
+) -> dict[str, keras.KerasTensor]:
+    """Look up the vectors of every category, history and cross of a model.
+
+    Args:
+        features: The columns; numbers have no vectors.
+        inputs: What `make_inputs` returned for them.
+        embedding_dim: Length of a vector.
+        name: Of the layer.
+
+    Returns:
+        Vectors by the column's name: `(batch, embedding_dim)`, of a history
+        `(batch, length, embedding_dim)`.
+    """
+    tables, used, ids = {}, {}, {}
+    for feature in features:
+        if isinstance(feature, Number):
+            continue
+        table = feature.item if isinstance(feature, History) else feature
+        tables[table.name], used[feature.name] = table.size, table.name
+        if isinstance(feature, Cross):
+            parts = [inputs[category.name] for category in feature.categories]
+            ids[feature.name] = Crossed(feature.size, name=feature.name)(parts)
+        else:
+            ids[feature.name] = inputs[feature.name]
+    return Embedding(tables, used, embedding_dim, name=name)(ids)
