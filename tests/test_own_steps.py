@@ -206,6 +206,19 @@ def test_a_resume_has_everything_that_the_step_changes(whole, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_the_tenth_optimizer_of_a_program_comes_after_the_ninth(tmp_path):
+    """Keras numbers optimizers as a program makes them; the numbers are not to shift a resume."""
+    keras.backend.clear_session()  # which begins the numbers anew
+    model, step, data = in_scope(1, gan)
+    for _ in range(5):  # so that the second GAN has the optimizers 9 and 10, or 8 and 9
+        keras.optimizers.Adam().build([keras.Variable([0.0])])
+    history = training.fit(model, data, 2, step=step, workdir=tmp_path).history
+    for numbers in range(3):
+        model, step, data = in_scope(1, gan)
+        resumed = training.fit(model, data, 3 + numbers, step=step, workdir=tmp_path).history
+        assert resumed["generator_loss"][:2] == history["generator_loss"]
+
+
 def test_the_teacher_stays_as_it_is_and_the_student_comes_closer():
     student, step, data = in_scope(1, distillation)
     history = training.fit(student, data, 20, step=step).history

@@ -75,7 +75,13 @@ def unknown_variables(graph, known: list[tf.Variable]) -> list[tf.Variable]:
     seen = {id(part) for v in known for part in (v, *getattr(v, "values", ()))}
     found = {id(_container(v)): _container(v) for v in graph.variables}
     unknown = [v for i, v in found.items() if i not in seen]
-    return sorted(unknown, key=lambda v: v.name)  # a graph's own order differs between processes
+    return sorted(unknown, key=_in_order_of_making)  # a graph's order differs between processes
+
+
+def _in_order_of_making(variable) -> list[tuple[str, int]]:
+    """Compare names by words and numbers: Keras names things dense, dense_1, ... dense_10."""
+    words = re.findall(r"([^_/]+)(?:_(\d+)(?![^_/]))?", variable.name.partition(":")[0])
+    return [(word, int(number or 0)) for word, number in words]
 
 
 def _container(variable):
