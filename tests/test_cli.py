@@ -107,7 +107,11 @@ def test_summary_of_a_model():
         (["lenet", "--image-size=3"], "lenet: input_shape must be .* from 12 px, got"),
         (["vgg", "--depth=12"], r"vgg: depth must be one of \[11, 13, 16, 19\], got 12"),
         (["efficientnet_lite", "--variant=0", "--dropout=7"], "efficientnet_lite: .*rate"),
-        (["lenet", "--image-size=2000000"], "lenet: a model of this size does not fit into memory"),
+        pytest.param(
+            ["lenet", "--image-size=2000000"],
+            "lenet: a model of this size does not fit into memory",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_builders_complaint_is_one_line(words, message, capsys):

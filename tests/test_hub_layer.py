@@ -323,6 +323,7 @@ def test_signature_by_name(reusable):
     np.testing.assert_array_equal(layer(X), hub_models.load(reusable)(X))
 
 
+@pytest.mark.slow
 def test_basic_pitch_which_we_did_not_make(tmp_path):
     try:
         layer = hub_models.load("basic-pitch", trainable=True)

@@ -240,7 +240,8 @@ def with_heads(strategy=None, **settings):
     return without_dropout(model)
 
 
-@pytest.mark.parametrize("name", ["cpu", pytest.param("cpu:2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cpu", "cpu:2"])
 def test_heads_train_as_in_model_fit(name):
     labels = dict.fromkeys(LOSS_WEIGHTS, np.array([0, 2, 1, 2]))
     data = tf.data.Dataset.from_tensor_slices((images(4, 65, 65, 1), labels)).batch(4)

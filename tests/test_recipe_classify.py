@@ -176,6 +176,7 @@ def test_models_take_pixels_at_their_own_size(name, network, trainable, monkeypa
     assert scaled.std() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_compare_architectures(tmp_path, monkeypatch, capsys):
     assert status_of("compare_architectures", monkeypatch, *SMOKE) == 0
     folder = tmp_path / "runs/compare_architectures"

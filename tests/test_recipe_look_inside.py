@@ -35,6 +35,7 @@ def recipe():
     return module
 
 
+@pytest.mark.slow
 def test_look_inside(tmp_path):
     """EfficientNet-Lite0 with its real weights knows the uniform, and where it is."""
     done = tfcourse(tmp_path, "run", "look_inside", "--smoke")

@@ -27,6 +27,7 @@ def tfcourse(cwd, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_regularise(tmp_path):
     command = [*SIZE, "--methods", "mix-up"]
     done = tfcourse(tmp_path, *command)

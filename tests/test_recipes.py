@@ -93,6 +93,7 @@ assert not {"keras", "tfcourse", "hub_models"} & set(sys.modules)
     assert done.stdout == "(2, 10)\n", done.stderr[-500:]
 
 
+@pytest.mark.slow
 def test_fine_tune_hub_model_on_a_folder_of_pictures_on_two_replicas(tmp_path, cache):
     train, _ = load_fashion_mnist()
     for label, name in ((1, "Trouser"), (8, "包")):
@@ -122,9 +123,10 @@ def test_fine_tune_hub_model_on_a_folder_of_pictures_on_two_replicas(tmp_path, c
     [
         (["--data-dir", "nowhere"], "there is no folder nowhere"),
         (["--handle", "no/such/handle"], "no such handle: 'no/such/handle'"),
-        (
+        pytest.param(
             ["--handle", "http://tfhub.dev/x/1"],
             "a handle must use https, got 'http://tfhub.dev/x/1'",
+            marks=pytest.mark.slow,
         ),
         (["--strategy", "quantum"], "got 'quantum'"),
         (["--top", "nothing_is_called_so"], "trainable='nothing_is_called_so' matches none"),

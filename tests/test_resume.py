@@ -169,7 +169,8 @@ def test_a_run_that_crashed_twice_ends_with_the_same_bits(kind, tmp_path):
     same(train(tmp_path, kind), expected)
 
 
-@pytest.mark.parametrize("kind", ["shuffled", pytest.param("in memory", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["shuffled", "in memory"])
 def test_a_run_that_crashed_everywhere_ends_with_the_same_bits(kind, tmp_path):
     expected = train(None, kind, callbacks=[patient()])
     assert len(expected[0]["loss"]) == EPOCHS

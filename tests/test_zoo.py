@@ -138,7 +138,16 @@ def name_of(row: Row) -> str:
     return "-".join([row.builder.__name__.removeprefix("build_"), *words])
 
 
-every_row = pytest.mark.parametrize("row", ZOO, ids=name_of)
+# Their families have smaller networks in the table; a densenet takes 20 s of every run.
+LARGE = (build_densenet, build_inception_v3)
+
+
+def parameter_of(row: Row):
+    marks = [pytest.mark.slow] if row.builder in LARGE else []
+    return pytest.param(row, id=name_of(row), marks=marks)
+
+
+every_row = pytest.mark.parametrize("row", map(parameter_of, ZOO))
 
 
 def build(row: Row) -> keras.Model:
@@ -215,7 +224,7 @@ def test_training_step_lowers_to_xla_with_static_shapes(row):
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in ZOO if row.arguments.get("num_classes", 0) is not None], ids=name_of
+    "row", [parameter_of(r) for r in ZOO if r.arguments.get("num_classes", 0) is not None]
 )
 def test_ends_in_logits(row):
     output = np.asarray(build(row)(row.batch))
