@@ -1,6 +1,7 @@
 """One contract for every builder; a new architecture is one more row of ZOO."""
 
 import ast
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,17 @@ import pytest
 import tensorflow as tf
 
 import tfcourse
+from tfcourse.data.features import Category, Cross, History, Number
+from tfcourse.recommendation import (
+    build_deepfm,
+    build_dien,
+    build_din,
+    build_embedding_mlp,
+    build_factorization_machine,
+    build_neural_cf,
+    build_two_tower,
+    build_wide_and_deep,
+)
 from tfcourse.vision import (
     build_alexnet,
     build_cifar_densenet,
@@ -37,6 +49,18 @@ class Row(NamedTuple):
 def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
 
+
+USER, ITEM = Category("user", 9), Category("item", 10)
+COLUMNS = (USER, History("seen", ITEM, 3), Number("hour"), ITEM, Number("age"))
+PAIRS = (("item", "user"), ("seen", "item"))
+EVENTS = {
+    "user": np.array([1, 8, 0, 3, 5, 1]),
+    "seen": np.array([[4, 2, 0], [5, 0, 0], [0, 0, 0], [9, 5, 4], [1, 0, 0], [3, 3, 7]]),
+    "hour": np.array([5, -9, 0, 8, -1, -20], "float32"),
+    "item": np.array([3, 0, 4, 9, 8, 2]),
+    "age": np.array([-7, 9, 1, 3, 20, -5], "float32"),
+}
+EVENT_IDS = {name: EVENTS[name] for name in ("user", "item")}
 
 ZOO = [
     Row(
@@ -127,6 +151,51 @@ ZOO = [
         images(4, 16, 13, 3),
         (4, 4, 3, 448),
     ),
+    Row(
+        build_embedding_mlp,
+        {"features": COLUMNS, "hidden_units": (32,), "dropout": 0.2},
+        EVENTS,
+        (6, 1),
+    ),
+    Row(
+        build_wide_and_deep,
+        {"features": (*COLUMNS, Cross("pair", (USER, ITEM), 20)), "variant": "paper"},
+        EVENTS,
+        (6, 1),
+    ),
+    Row(build_factorization_machine, {"features": COLUMNS}, EVENTS, (6, 1)),
+    Row(build_deepfm, {"features": COLUMNS}, EVENTS, (6, 1)),
+    Row(
+        build_deepfm,
+        {"features": COLUMNS, "variant": "course", "pairs": PAIRS},
+        EVENTS,
+        (6, 1),
+    ),
+    Row(build_din, {"features": COLUMNS, "variant": "paper", "dropout": 0.2}, EVENTS, (6, 1)),
+    Row(
+        build_din,
+        {"features": COLUMNS, "variant": "course", "hidden_units": (32,)},
+        EVENTS,
+        (6, 1),
+    ),
+    Row(build_dien, {"features": COLUMNS}, EVENTS, (6, 1)),
+    Row(build_neural_cf, {"kind": "neumf", "user": USER, "item": ITEM}, EVENT_IDS, (6, 1)),
+    Row(
+        build_two_tower,
+        {
+            "user_features": (USER, History("seen", ITEM, 3), Number("hour")),
+            "item_features": (ITEM, Category("genre", 5)),
+            "forgetting": 0.2,
+        },
+        {
+            "user": np.array([1, 8, 0, 3]),
+            "seen": np.array([[4, 2, 0], [5, 0, 0], [0, 0, 0], [9, 5, 4]]),
+            "hour": np.array([0.5, -1.0, 0.0, 2.0], "float32"),
+            "item": np.array([3, 0, 4, 9]),
+            "genre": np.array([1, 2, 2, 4]),
+        },
+        (4, 2, 32),
+    ),
 ]
 
 # Builders that start from a file or a handle, as "module.name"; their contract is tested elsewhere.
@@ -134,7 +203,8 @@ BUILT_FROM_A_FILE = {"hub_models.image.build_image_classifier"}
 
 
 def name_of(row: Row) -> str:
-    words = [str(value) for value in row.arguments.values() if not isinstance(value, tuple)]
+    plain = str | int | float | None
+    words = [str(value) for value in row.arguments.values() if isinstance(value, plain)]
     return "-".join([row.builder.__name__.removeprefix("build_"), *words])
 
 
@@ -147,7 +217,7 @@ def parameter_of(row: Row):
     return pytest.param(row, id=name_of(row), marks=marks)
 
 
-every_row = pytest.mark.parametrize("row", map(parameter_of, ZOO))
+every_row = pytest.mark.parametrize("row", [parameter_of(row) for row in ZOO])
 
 
 def build(row: Row) -> keras.Model:
@@ -161,7 +231,11 @@ def gradients(model: keras.Model, batch: object) -> list:
         # Each output counts differently: normalized outputs have a mean that no weight moves.
         signs = np.sin(np.arange(1.0, 1.0 + np.prod(output.shape))).reshape(output.shape)
         loss = tf.reduce_sum(output * signs.astype("float32"))
-    return tape.gradient(loss, model.trainable_variables)
+    # Dense, because the gradient of a look-up is that of its rows alone.
+    return [
+        gradient if gradient is None else tf.convert_to_tensor(gradient)
+        for gradient in tape.gradient(loss, model.trainable_variables)
+    ]
 
 
 @every_row
@@ -345,6 +419,10 @@ def test_bad_arguments_are_named(call, message):
 
 
 ONE_ROW_EACH = {row.builder: row for row in ZOO}.values()
+BUILDERS_OF = {
+    word: [row for row in ONE_ROW_EACH if word in inspect.signature(row.builder).parameters]
+    for word in ("input_shape", "features")
+}
 BAD_SHAPES = [
     *(None, 96, "96", (), (96, 96), (1, 96, 96, 3)),
     *(("96", 96, 3), (96, 96.0, 3), (0, 96, 3), (96, -96, 3)),
@@ -354,7 +432,7 @@ BAD_SHAPES = [
 
 @pytest.mark.parametrize("num_classes", [10, None])
 @pytest.mark.parametrize("input_shape", BAD_SHAPES, ids=repr)
-@pytest.mark.parametrize("row", ONE_ROW_EACH, ids=name_of)
+@pytest.mark.parametrize("row", BUILDERS_OF["input_shape"], ids=name_of)
 def test_every_builder_refuses_what_is_no_shape_of_an_image(row, input_shape, num_classes):
     arguments = row.arguments | {"input_shape": input_shape, "num_classes": num_classes}
     if row.builder is build_encoder_decoder:
@@ -384,7 +462,12 @@ def test_sizes_that_a_dense_layer_counts_must_be_known(build):
 
 @pytest.mark.parametrize(
     ("row", "word"),
-    [(row, word) for row in ONE_ROW_EACH for word in ("depth", "variant") if word in row.arguments],
+    [
+        (row, word)
+        for row in ONE_ROW_EACH
+        for word in ("depth", "variant", "kind")
+        if word in row.arguments
+    ],
     ids=lambda x: name_of(x) if isinstance(x, Row) else x,
 )
 def test_every_builder_refuses_what_is_no_depth_or_variant(row, word):
@@ -393,6 +476,17 @@ def test_every_builder_refuses_what_is_no_depth_or_variant(row, word):
     for wrong in (*others, None, [right], "nothing", 1000, -1):
         with pytest.raises(ValueError, match=rf"^{word} must be .*, got {re.escape(repr(wrong))}$"):
             row.builder(**row.arguments | {word: wrong})
+
+
+@pytest.mark.parametrize("row", BUILDERS_OF["features"], ids=name_of)
+def test_every_recommender_refuses_columns_that_cannot_be(row):
+    for features, message in (
+        ([], "features must have at least one column, got none"),
+        ([*COLUMNS, Number("seen")], "features must have each name once, got seen twice"),
+        ([*COLUMNS, Category("hour of day", 1)], "hour of day: size must be at least 2, got 1"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            row.builder(**row.arguments | {"features": features})
 
 
 def test_smallest_lenet():

@@ -1,0 +1,66 @@
+"""DeepCTR's DeepFM and DIN, trained by the `fit` of the Keras that DeepCTR is made for.
+
+Its DeepFM has no vectors for numbers, which its deep and its linear part read as they are; its
+penalties of the tables are left at the library's own defaults. Its DIN ends in plain dense layers
+with the activation Dice, as ours.
+"""
+
+import common
+import tensorflow as tf
+from deepctr.feature_column import DenseFeat, SparseFeat, VarLenSparseFeat, get_feature_names
+from deepctr.models import DIN, DeepFM
+
+
+def columns_of(clicks):
+    dim = clicks.settings["embedding_dim"]
+    columns = [
+        SparseFeat(name, vocabulary_size=size, embedding_dim=dim)
+        for name, size in clicks.of("category")
+    ]
+    columns += [
+        VarLenSparseFeat(
+            # DIN knows a history by this prefix of what it is a history of.
+            SparseFeat(f"hist_{item}", size, dim, embedding_name=item),
+            maxlen=length,
+            combiner="mean",
+        )
+        for _, item, size, length in clicks.of("history")
+    ]
+    return columns + [DenseFeat(name, 1) for (name,) in clicks.of("number")]
+
+
+def build(name, clicks, seed):
+    tf.keras.utils.set_random_seed(seed)
+    settings, columns = clicks.settings, columns_of(clicks)
+    if name == "deepfm":
+        hidden = tuple(settings["hidden_units"])
+        model = DeepFM(columns, columns, dnn_hidden_units=hidden, seed=seed)
+    else:
+        model = DIN(
+            columns,
+            [item for _, item, _, _ in clicks.of("history")],
+            dnn_hidden_units=tuple(settings["din_units"]),
+            dnn_activation="dice",
+            att_hidden_size=tuple(settings["attention_units"]),
+            att_activation="sigmoid",
+            seed=seed,
+        )
+    model.compile(tf.keras.optimizers.Adam(settings["learning_rate"]), "binary_crossentropy")
+    names = {f"hist_{item}": history for history, item, _, _ in clicks.of("history")}
+    inputs = {
+        part: {name: arrays[names.get(name, name)] for name in get_feature_names(columns)}
+        for part, arrays in clicks.parts.items()
+    }
+
+    def epoch():
+        label = clicks.parts["train"]["label"]
+        model.fit(inputs["train"], label, batch_size=settings["batch_size"], verbose=0)
+
+    def score(part):
+        return model.predict(inputs[part], batch_size=4096, verbose=0)[:, 0]
+
+    return epoch, score
+
+
+if __name__ == "__main__":
+    common.main(build, ("deepfm", "din"))

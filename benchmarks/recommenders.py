@@ -1,0 +1,88 @@
+"""DeepFM and DIN: an epoch of `training.fit` against DeepCTR's `fit` and a PyTorch loop by hand.
+
+    PEER_DEEPCTR=PYTHON python benchmarks/recommenders.py [--quick]
+
+The 80,000 training events of MovieLens-100k with the columns of predict_clicks, in batches of 256,
+tables of 16 columns, Adam; arrays in memory on all sides. DeepCTR runs in its own environment
+(`peers/README.md`), with the layers and sizes that it has for these models; the PyTorch networks
+are ours written down plainly. Tracing and compiling are not counted. The figures against which
+something is required hold for `jit_compile=True`.
+"""
+
+import functools
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+from _measuring import Benchmark
+from _peers import SETTINGS, Peer, hand_over, interpreter, load, missing
+from _shared import epoch_seconds
+
+from tfcourse import recommendation, training
+from tfcourse.data.in_memory import InMemory
+
+REQUIRED = {"deepfm": {"deepctr": 3, "torch": 2}, "din": {"deepctr": 4, "torch": 1.5}}
+
+
+def build(name: str, features) -> keras.Model:
+    if name == "deepfm":
+        hidden = tuple(SETTINGS["hidden_units"])
+        model = recommendation.build_deepfm(features, hidden_units=hidden)
+    else:
+        model = recommendation.build_din(
+            features,
+            hidden_units=tuple(SETTINGS["din_units"]),
+            attention_units=tuple(SETTINGS["attention_units"]),
+        )
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(SETTINGS["learning_rate"]), loss)
+    return model
+
+
+def ours(name: str, features, data: InMemory, jit_compile: bool):
+    fit = functools.partial(training.fit, build(name, features), data, jit_compile=jit_compile)
+    return lambda: epoch_seconds(fit)
+
+
+def main() -> int:
+    benchmark = Benchmark(__doc__)
+    clicks = load()
+    rows = 2_000 if benchmark.quick else None
+    columns = {f.name: clicks.train.columns[f.name][:rows] for f in clicks.features}
+    data = InMemory(columns, clicks.train.labels[:rows], SETTINGS["batch_size"])
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "clicks.npz"
+        hand_over(clicks, file, rows)
+        for name in REQUIRED:
+            compare(benchmark, name, clicks.features, data, file)
+    return benchmark.status()
+
+
+def compare(benchmark: Benchmark, name: str, features, data: InMemory, file: Path) -> None:
+    sides = {
+        "with XLA": ours(name, features, data, True),
+        "training.fit": ours(name, features, data, False),
+    }
+    peers = {}
+    for peer in REQUIRED[name]:
+        if interpreter(peer) is None:
+            benchmark.skip(f"{name}, as fast as {peer}", missing(peer))
+            continue
+        try:
+            peers[peer] = Peer(peer, name, file)
+        except RuntimeError as error:
+            benchmark.skip(f"{name}, as fast as {peer}", str(error))
+            continue
+        sides[peer] = peers[peer].seconds
+    seconds = benchmark.alternate(sides)
+    for peer, process in peers.items():
+        process.close()
+        theirs, at_least = seconds[peer], REQUIRED[name][peer]
+        benchmark.ratio(f"{name}, as fast as {peer}", theirs, seconds["training.fit"])
+        line = f"{name}, with XLA, as fast as {peer}"
+        benchmark.ratio(line, theirs, seconds["with XLA"], at_least=at_least)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
