@@ -62,9 +62,9 @@ def show_recipes() -> None:
 def show_builders() -> None:
     """Print a line for each builder: its name, what it builds, its file."""
     found = builders().values()
-    width = max(len(builder.summary) for builder in found)
-    for builder in found:
-        print(f"{builder.name:18} {builder.summary:{width}}  {builder.file.relative_to(ROOT)}")
+    name, summary = (max(len(getattr(b, x)) for b in found) for x in ("name", "summary"))
+    for b in found:
+        print(f"{b.name:{name}}  {b.summary:{summary}}  {b.file.relative_to(ROOT)}")
 
 
 def find_builder(name: str) -> Builder:

@@ -14,7 +14,7 @@ from pathlib import Path
 import tfcourse
 from tfcourse import catalogue
 from tfcourse.catalogue import recipes
-from tfcourse.flags import Parser, at_least, positive, read_flags
+from tfcourse.flags import Parser, at_least, positive, read_flags, without_flag
 
 OURS = ("tfcourse", "hub_models", "tfcourse_recipes", "__main__")
 
@@ -163,6 +163,11 @@ def _summary(name: str, rest: Sequence[str]) -> None:
     from tfcourse import summary
 
     build = builder.load()
+    if columns := without_flag(builder):
+        from tfcourse.recommendation import course
+
+        examples = course.examples(name)
+        arguments |= {parameter: examples[parameter] for parameter in columns}
     try:
         model = build(**arguments)
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:

@@ -57,22 +57,27 @@ def read_flags(
         The arguments that were given, by name.
     """
     helps = _helps(builder.doc)
-    flags = {name: f"--{name.replace('_', '-')}" for name, _, _ in builder.parameters}
+    readers = {p[0]: reader for p in builder.parameters if (reader := _reader(*p))}
+    flags = {name: f"--{name.replace('_', '-')}" for name in readers}
     flags |= {"input_shape": "--image-size"} if "input_shape" in flags else {}
-    for name, kind, default in builder.parameters:
-        if reader := _reader(name, kind, default):
-            said = helps.get(name, "").replace("%", "%%") or None
-            parser.add_argument(
-                flags[name], **({"dest": name, "default": argparse.SUPPRESS, "help": said} | reader)
-            )
+    for name, reader in readers.items():
+        said = helps.get(name, "").replace("%", "%%") or None
+        parser.add_argument(
+            flags[name], **({"dest": name, "default": argparse.SUPPRESS, "help": said} | reader)
+        )
     values, unknown = parser.parse_known_args(words)
     if unknown:
         known = ", ".join(flags.values())
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; there are: {known}")
     for name, _, default in builder.parameters:
-        if default is REQUIRED and name not in values:
+        if default is REQUIRED and name in readers and name not in values:
             parser.error(f"{flags[name]} is required. {helps.get(name, '')}".strip())
     return vars(values)
+
+
+def without_flag(builder: Builder) -> list[str]:
+    """Return what a builder needs and no flag can carry, such as a recommender's columns."""
+    return [p[0] for p in builder.parameters if p[2] is REQUIRED and _reader(*p) is None]
 
 
 def _helps(doc: str) -> dict[str, str]:

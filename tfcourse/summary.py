@@ -82,19 +82,43 @@ def multiply_adds(model: keras.Model) -> int:
 
 
 def show(model: keras.Model) -> None:
-    """Print the table of `summarize`, and the sums."""
+    """Print the table of `summarize`, and the sums; of a recommender its layers with weights."""
+    if isinstance(model.input, dict):
+        _show_layers(model)
+        return
     stages = summarize(model)
     total = [sum(column) for column in zip(*(stage[2:5] for stage in stages), strict=True)]
-    table = [HEADINGS, *(_words(stage) for stage in stages), ("total", "", *map(_number, total))]
-    widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(len(HEADINGS))]
     print(f"{model.name}, input {_shape(model.input.shape[1:])}")
-    for row in table:
-        cells = zip(row, widths, strict=False)
-        print("  ".join(f"{x:{'<' if i < 2 else '>'}{w}}" for i, (x, w) in enumerate(cells)))
+    rows = [_words(stage) for stage in stages]
+    _print_table([HEADINGS, *rows, ("total", "", *map(_number, total))])
     fixed = sum(math.prod(weight.shape) for weight in model.non_trainable_weights)
     if fixed:
         print(f"{fixed:,} of the parameters are not trained: means and variances of the data")
     print(NOTE)
+
+
+def _show_layers(model: keras.Model) -> None:
+    print(f"{model.name}, columns {', '.join(model.input)}")
+    rows = [
+        (layer.name, _outputs(layer), _number(layer.count_params()))
+        for layer in model.layers
+        if layer.weights
+    ]
+    total = ("total", "", _number(model.count_params()))
+    _print_table([("layer", "output", "parameters"), *rows, total])
+
+
+def _outputs(layer: layers.Layer) -> str:
+    """Write the shape of what a layer gives, or how many columns it gives vectors of."""
+    found = keras.tree.flatten(layer.output)
+    return f"{len(found)} x {found[0].shape[-1]}" if len(found) > 1 else _shape(found[0].shape[1:])
+
+
+def _print_table(table: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(len(table[0]))]
+    for row in table:
+        cells = zip(row, widths, strict=False)
+        print("  ".join(f"{x:{'<' if i < 2 else '>'}{w}}" for i, (x, w) in enumerate(cells)))
 
 
 def _before(tensor: keras.KerasTensor, model: keras.Model) -> set[layers.Layer]:

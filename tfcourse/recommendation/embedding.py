@@ -9,6 +9,12 @@ from tfcourse.data.features import Cross, Feature, History, Number, columns
 SPREAD = 0.05  # the first weights are uniform in -SPREAD .. SPREAD
 
 
+def known(ids: keras.KerasTensor, size: int) -> keras.KerasTensor:
+    """Return ids as int32, with 0, unknown, for those that are out of range."""
+    ids = ops.cast(ids, "int32")
+    return ops.where((ids >= 0) & (ids < size), ids, 0)
+
+
 @keras.saving.register_keras_serializable("tfcourse")
 class Embedding(keras.layers.Layer):
     """Look up the vectors of all categories, histories and crosses at once.
@@ -22,7 +28,12 @@ class Embedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, tables: dict[str, int], columns: dict[str, str], embedding_dim: int, **kwargs
+        self,
+        tables: dict[str, int],
+        columns: dict[str, str],
+        embedding_dim: int,
+        spread: float = SPREAD,
+        **kwargs,
     ):
         """Say which tables there are.
 
@@ -30,16 +41,19 @@ class Embedding(keras.layers.Layer):
             tables: How many rows each table has, by name.
             columns: Whose table each column uses, by the name of the column.
             embedding_dim: Length of a vector.
+            spread: First weights are uniform in -spread .. spread.
             **kwargs: What every layer takes.
         """
         super().__init__(**kwargs)
         self.tables, self.columns, self.embedding_dim = dict(tables), dict(columns), embedding_dim
+        self.spread = spread
 
     def build(self, input_shape):
         self.table = self.add_weight(
             name="table",
             shape=(sum(self.tables.values()), self.embedding_dim),
-            initializer=keras.initializers.RandomUniform(-SPREAD, SPREAD),
+            initializer=keras.initializers.RandomUniform(-self.spread, self.spread),
+            autocast=False,  # the rows are cast, not the table
         )
 
     def rows(self, name: str) -> slice:
@@ -51,10 +65,7 @@ class Embedding(keras.layers.Layer):
     def call(self, inputs):
         flat = []
         for column, name in self.columns.items():
-            ids = ops.cast(inputs[column], "int32")
-            rows = self.rows(name)
-            known = (ids >= 0) & (ids < rows.stop - rows.start)
-            ids = rows.start + ops.where(known, ids, 0)
+            ids = self.rows(name).start + known(inputs[column], self.tables[name])
             flat.append(ids[:, None] if len(ids.shape) == 1 else ids)
         # A gather from the variable itself: its gradient has the rows of the batch alone.
         vectors = tf.gather(self.table.value, ops.concatenate(flat, axis=1))
@@ -70,7 +81,8 @@ class Embedding(keras.layers.Layer):
         return {name: (*input_shape[name], self.embedding_dim) for name in self.columns}
 
     def get_config(self):
-        own = {"tables": self.tables, "columns": self.columns, "embedding_dim": self.embedding_dim}
+        own = {"tables": self.tables, "columns": self.columns}
+        own |= {"embedding_dim": self.embedding_dim, "spread": self.spread}
         return super().get_config() | own
 
 
@@ -119,7 +131,11 @@ def make_inputs(features: list[Feature]) -> dict[str, keras.KerasTensor]:
 
 
 def embed(
-    features: list[Feature], inputs: dict[str, keras.KerasTensor], embedding_dim: int, name: str
+    features: list[Feature],
+    inputs: dict[str, keras.KerasTensor],
+    embedding_dim: int,
+    name: str,
+    spread: float = SPREAD,
 ) -> dict[str, keras.KerasTensor]:
     """Look up the vectors of every category, history and cross of a model.
 
@@ -128,6 +144,7 @@ def embed(
         inputs: What `make_inputs` returned for them.
         embedding_dim: Length of a vector.
         name: Of the layer.
+        spread: First weights are uniform in -spread .. spread.
 
     Returns:
         Vectors by the column's name: `(batch, embedding_dim)`, of a history
@@ -140,8 +157,8 @@ def embed(
         table = feature.item if isinstance(feature, History) else feature
         tables[table.name], used[feature.name] = table.size, table.name
         if isinstance(feature, Cross):
-            parts = [inputs[category.name] for category in feature.categories]
+            parts = [known(inputs[part.name], part.size) for part in feature.categories]
             ids[feature.name] = Crossed(feature.size, name=feature.name)(parts)
         else:
             ids[feature.name] = inputs[feature.name]
-    return Embedding(tables, used, embedding_dim, name=name)(ids)
+    return Embedding(tables, used, embedding_dim, spread, name=name)(ids)

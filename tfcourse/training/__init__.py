@@ -15,6 +15,7 @@ from tfcourse.training.callbacks import (  # noqa: E402
 from tfcourse.training.checkpoints import Checkpointing  # noqa: E402
 from tfcourse.training.compiling import compile_classifier  # noqa: E402
 from tfcourse.training.diagnostics import dry_run, overfit_one_batch  # noqa: E402
+from tfcourse.training.ftrl import FtrlAdagrad  # noqa: E402
 from tfcourse.training.gradients import (  # noqa: E402
     GradientNorms,
     check_gradients,
@@ -38,6 +39,7 @@ __all__ = [
     "BestCheckpoint",
     "Checkpointing",
     "Curves",
+    "FtrlAdagrad",
     "GradientNorms",
     "InMemory",
     "LazyAdam",
