@@ -1,6 +1,8 @@
 """The columns of a recommender: one list of them serves every model and every loader of data.
 
 A category's id 0 stands for padding and for what is not known; the others are 1 to size - 1.
+What a pipeline (`data.pipeline`) made is within that. Arrays made by hand go through `check_batch`
+once, before training; a model itself can't stop at an id out of range, it takes it for unknown.
 """
 
 from collections.abc import Mapping, Sequence
