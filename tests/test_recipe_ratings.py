@@ -1,0 +1,116 @@
+"""The recipe predict_ratings at smoke size, its figures, and what it refuses."""
+
+import json
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_recipes import ROOT
+
+from tfcourse.data import ratings
+
+
+@pytest.fixture(scope="module")
+def movies():
+    try:
+        return ratings.load_movielens()
+    except OSError as error:
+        pytest.skip(f"no package registry can be reached: {error}")
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch, capsys):
+    """Run the recipe in this process, in an empty folder; gives status, report and output."""
+
+    def run(*flags):
+        monkeypatch.chdir(tmp_path)
+        path = ROOT / "recipes/predict_ratings.py"
+        monkeypatch.setattr(sys, "argv", [str(path), *flags])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path), run_name="__main__")
+        file = tmp_path / "runs/predict_ratings/report.json"
+        report = json.loads(file.read_text()) if file.exists() else None
+        return end.value.code, report, capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A file of ratings in which users of two kinds like films of two kinds."""
+    rng = np.random.default_rng(0)
+    users, films = np.divmod(np.arange(40 * 30), 30)
+    stars = np.where((users < 20) == (films < 15), 4, 2) + rng.integers(0, 2, len(users))
+    path = tmp_path / "ratings.csv"
+    rows = zip(users, films, stars, rng.permutation(len(users)), strict=True)
+    lines = [f"u{u},film {f},{r},{t}" for u, f, r, t in rows if (u * 7 + f * 3) % 5]
+    path.write_text("\n".join(["user,item,rating,timestamp", *lines]) + "\n")
+    return path
+
+
+def check_picture(path):
+    with Image.open(path) as picture:
+        assert min(picture.size) > 150
+
+
+@pytest.mark.parametrize("model", ["user_cf", "item_cf"])
+def test_neighbours_on_a_file_of_ones_own(model, recipe, table, tmp_path):
+    status, report, output = recipe("--model", model, "--data-dir", str(table))
+    assert status == 0, output.err
+    assert output.out.splitlines()[-1] == report["line"]
+    assert "no figure is expected" in report["line"]
+    rmse = report["rmse"]
+    assert len(rmse[model]) == 5
+    # Within a kind the stars are 4 or 5, or 2 or 3: 0.5 is the best, and means know no kinds.
+    assert np.mean(rmse[model]) < 0.75
+    assert np.mean(rmse["item means"]) > 1
+    assert report["value"] == pytest.approx(1 - np.mean(np.square(rmse[model])) / 1.25, abs=0.06)
+    check_picture(tmp_path / "runs/predict_ratings/errors.png")
+
+
+def test_factorisation_of_what_came_later(recipe, table, tmp_path):
+    flags = ("--data-dir", str(table), "--split", "time", "--batch-size", "32")
+    status, report, output = recipe(*flags, "--epochs", "6", "--learning-rate", "0.03")
+    assert status == 0, output.err
+    assert len(report["rmse"]["mf"]) == 1
+    assert report["rmse"]["mf"][0] < 0.75 < report["rmse"]["item means"][0]
+    folder = tmp_path / "runs/predict_ratings"
+    check_picture(folder / "errors.png")
+    assert (folder / "later/model.keras").exists()
+    assert (folder / "later/metrics.csv").exists()
+
+
+def test_smoke_run_and_a_finished_one(recipe, movies):
+    status, report, output = recipe("--smoke", "--model", "item_cf")
+    assert status == 0, output.err
+    assert len(report["rmse"]["item_cf"]) == 2
+    again = recipe("--smoke", "--model", "item_cf")
+    assert again[0] == 0
+    assert "this run is finished" in again[2].out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "svd"], "argument --model: invalid choice: 'svd'"),
+        (["--split", "users"], "argument --split: invalid choice: 'users'"),
+        (["--embedding-dim", "0"], "argument --embedding-dim: must be a whole number of at least"),
+        (["--data-dir", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_flags_are_one_line(flags, message, recipe, tmp_path):
+    status, _, output = recipe(*flags)
+    assert status == 2
+    assert message in output.err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "most"), [("mf", 0.935), ("item_cf", 0.92), ("user_cf", 0.93)])
+def test_the_full_recipe_keeps_its_promise(model, most, recipe, movies):
+    status, report, output = recipe("--model", model)
+    assert status == 0, output.err
+    assert "(expected " in report["line"]
+    assert np.mean(report["rmse"][model]) <= most
