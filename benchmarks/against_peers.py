@@ -23,7 +23,11 @@ from tfcourse import training
 from tfcourse.data.in_memory import InMemory
 from tfcourse.recommendation.metrics import auc
 
-PEERS = ("deepctr", "recbole")
+# Each peer's models for one of ours.
+PEERS = {
+    "deepfm": (("deepctr", "deepfm"), ("recbole", "deepfm")),
+    "din": (("deepctr", "din"), ("deepctr", "din_as_it_comes"), ("recbole", "din")),
+}
 
 
 class Best(keras.callbacks.Callback):
@@ -72,31 +76,34 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "clicks.npz"
         rows = 2_000 if benchmark.quick else None
-        hand_over(clicks, file, rows)
-        for name in ("deepfm", "din"):
-            reached = {"ours": [], **{peer: [] for peer in PEERS if interpreter(peer)}}
-            for seed in range(benchmark.repeats):
-                for side, values in reached.items():
-                    found = (
-                        ours(name, clicks, rows, seed)
-                        if side == "ours"
-                        else best_of(side, name, file, seed)
-                    )
-                    values.append(found["test"])
-                scores = ", ".join(f"{side} {values[-1]:.4f}" for side, values in reached.items())
-                print(f"  seed {seed}: {scores}", flush=True)
-            for side, values in reached.items():
-                spread = statistics.pstdev(values) if len(values) == 1 else statistics.stdev(values)
-                print(f"{name}, test AUC of {side}: {statistics.mean(values):.4f} +- {spread:.4f}")
-            for peer in PEERS:
-                if peer not in reached:
-                    benchmark.skip(f"{name}, AUC against {peer}", missing(peer))
-                    continue
-                more = statistics.mean(reached["ours"]) - statistics.mean(reached[peer])
-                benchmark.value(
-                    f"{name}, mean AUC above {peer}'s", [1000 * more], "thousandths", at_least=0
-                )
+        hand_over(clicks, file, rows=rows)
+        for name, peers in PEERS.items():
+            compare(benchmark, name, peers, clicks, file, rows=rows)
     return benchmark.status()
+
+
+def compare(benchmark: Benchmark, name: str, peers, clicks, file: Path, *, rows) -> None:
+    reached = {"ours": []}
+    for peer, model in peers:
+        if interpreter(peer) is None:
+            benchmark.skip(f"{name}, AUC against {peer}'s {model}", missing(peer))
+        else:
+            reached[f"{peer}'s {model}"] = []
+    for seed in range(benchmark.repeats):
+        for side, values in reached.items():
+            if side == "ours":
+                values.append(ours(name, clicks, rows, seed)["test"])
+            else:
+                values.append(best_of(*side.split("'s "), file, seed)["test"])
+        scores = ", ".join(f"{side} {values[-1]:.4f}" for side, values in reached.items())
+        print(f"  {name}, seed {seed}: {scores}", flush=True)
+    for side, values in reached.items():
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{name}, test AUC of {side}: {statistics.mean(values):.4f} +- {spread:.4f}")
+        if side != "ours":
+            more = 1000 * (statistics.mean(reached["ours"]) - statistics.mean(values))
+            line = f"{name}, mean test AUC above that of {side}"
+            benchmark.value(line, [more], "thousandths", at_least=0)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 MovieLens-100k; and generated ratings, 10 million of 100,000 users and 20,000 items with the tail
 that popularity has, each fit in a process of its own whose greatest memory counts everything: the
-ratings and their making, TensorFlow, the model. `k` is 200, the similarities are the defaults.
+ratings and their making, TensorFlow, the model. All settings are the defaults.
 """
 
 import multiprocessing
@@ -49,8 +49,10 @@ def fit_generated(side: str, shape: tuple[int, int, int]) -> tuple[float, float]
 
 
 def fit_seconds(fit, data: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> float:
+    from tfcourse.recommendation import rating_matrix
+
     start = time.perf_counter()
-    fit(*data, *shape[:2])
+    fit(rating_matrix(*data, *shape[:2]))
     return time.perf_counter() - start
 
 

@@ -50,6 +50,7 @@ from tfcourse.recommendation import (
     build_two_tower,
     fit_als,
     fit_item_cf,
+    rating_matrix,
     vectors_of,
 )
 from tfcourse.recommendation.approximate_index import ApproximateIndex
@@ -142,12 +143,15 @@ def baselines(films: LastLikes) -> dict[str, np.ndarray]:
     known = np.sort(np.concatenate([films.train, films.validation]))
     users, items = films.users[known], films.items[known]
     counts = np.bincount(items, minlength=films.shape[1]).astype("float64")
-    likes, asked = np.ones(len(known)), films.users[films.test]
-    item_cf = fit_item_cf(users, items, likes, *films.shape, similarity="cosine")
+    likes, asked = (
+        rating_matrix(users, items, np.ones(len(known)), *films.shape),
+        films.users[films.test],
+    )
+    item_cf = fit_item_cf(likes, similarity="cosine", num_neighbours=50, shrinkage=0)
     scores = {
         "most popular": np.tile(counts, (len(asked), 1)),
         "item-CF": item_cf.scores(asked),
-        "ALS": fit_als(users, items, likes, *films.shape).scores(asked),
+        "ALS": fit_als(likes).scores(asked),
     }
     places, seen = np.arange(len(asked)), films.seen(films.test)
     return {name: top_lists(matrix, places, LONGEST, seen) for name, matrix in scores.items()}

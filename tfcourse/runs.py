@@ -17,7 +17,8 @@ from pathlib import Path
 from tfcourse.cluster import read_cluster
 from tfcourse.data.cache import atomic_file
 
-NOT_COMPARED = ("workdir", "fresh", "strategy")
+# Where it runs, and what is only shown of it.
+NOT_COMPARED = ("workdir", "fresh", "strategy", "user", "liked", "length")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Run:
         *,
         expected: float,
         tolerance: float,
+        less_is_better: bool = False,
         more: dict[str, object] | None = None,
     ) -> int:
         """Print the figure beside the expected one, write the report, return the exit status.
@@ -81,7 +83,8 @@ class Run:
             figure: What was measured, such as "test accuracy".
             value: What came out.
             expected: What the recipe's docstring promises for a full run.
-            tolerance: How far below a full run may fall: three standard deviations over seeds.
+            tolerance: How much worse a full run may be: three standard deviations over seeds.
+            less_is_better: Whether the figure is an error.
             more: Other results, for the report.
 
         Raises:
@@ -94,7 +97,8 @@ class Run:
             f"expected {expected:.3f}" if self.is_full else "no figure is expected for these flags"
         )
         line = f"{figure} {value:.3f} ({stated})"
-        failed = self.is_full and value < expected - tolerance
+        worse = value - expected if less_is_better else expected - value
+        failed = self.is_full and worse > tolerance
         report = {"figure": figure, "value": value, "failed": failed, "line": line, **(more or {})}
         write_json(self.results / "report.json", report)
         print(line)

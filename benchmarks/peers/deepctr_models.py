@@ -1,8 +1,9 @@
 """DeepCTR's DeepFM and DIN, trained by the `fit` of the Keras that DeepCTR is made for.
 
 Its DeepFM has no vectors for numbers, which its deep and its linear part read as they are; its
-penalties of the tables are left at the library's own defaults. Its DIN ends in plain dense layers
-with the activation Dice, as ours.
+penalties of the tables are left at the library's own defaults. "din" has our activations, sigmoid in
+the activation unit and Dice in the hidden layers; "din_as_it_comes" has DeepCTR's, Dice in the
+activation unit and ReLU in the hidden layers.
 """
 
 import common
@@ -40,10 +41,9 @@ def build(name, clicks, seed):
             columns,
             [item for _, item, _, _ in clicks.of("history")],
             dnn_hidden_units=tuple(settings["din_units"]),
-            dnn_activation="dice",
             att_hidden_size=tuple(settings["attention_units"]),
-            att_activation="sigmoid",
             seed=seed,
+            **({"dnn_activation": "dice", "att_activation": "sigmoid"} if name == "din" else {}),
         )
     model.compile(tf.keras.optimizers.Adam(settings["learning_rate"]), "binary_crossentropy")
     names = {f"hist_{item}": history for history, item, _, _ in clicks.of("history")}
@@ -63,4 +63,4 @@ def build(name, clicks, seed):
 
 
 if __name__ == "__main__":
-    common.main(build, ("deepfm", "din"))
+    common.main(build, ("deepfm", "din", "din_as_it_comes"))

@@ -17,6 +17,7 @@ from tfcourse.plots.classification import RIGHT, WRONG, confusion_matrix, predic
 from tfcourse.plots.comparison import accuracy_against_cost
 from tfcourse.plots.curves import accuracy_against_labels, learning_curves, learning_rate_curve
 from tfcourse.plots.inside import feature_maps, filter_grid, heat_maps
+from tfcourse.plots.recommendation import attention_map, calibration_curve, embedding_map
 from tfcourse.plots.regularisation import accuracy_gaps
 from tfcourse.plots.restoration import image_rows
 
@@ -27,8 +28,11 @@ __all__ = [
     "accuracy_against_cost",
     "accuracy_against_labels",
     "accuracy_gaps",
+    "attention_map",
+    "calibration_curve",
     "confusion_matrix",
     "decision_regions",
+    "embedding_map",
     "feature_maps",
     "filter_grid",
     "heat_maps",
