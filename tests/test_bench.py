@@ -55,7 +55,7 @@ def test_it_lists_each_with_one_line_and_without_tensorflow():
 def test_a_wrong_name_is_one_line():
     done = tfcourse_bench("no_such")
     assert done.returncode == 2
-    assert done.stderr.startswith("tfcourse: no benchmark 'no_such'; there are: architectures, ")
+    assert done.stderr.startswith("tfcourse: no benchmark 'no_such'; there are: against_peers, ")
     assert done.stderr.count("\n") == 1
 
 

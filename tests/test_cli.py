@@ -272,6 +272,10 @@ def test_a_full_run_below_what_is_promised_fails(tmp_path, monkeypatch, capsys):
     run = start(monkeypatch, tmp_path / "other", "--epochs", "2")
     assert run.report("accuracy", 0.84, expected=0.88, tolerance=0.01) == 0
     assert "no figure is expected for these flags" in capsys.readouterr().out
+    run = start(monkeypatch, tmp_path / "error")
+    assert run.report("error", 0.84, expected=0.88, tolerance=0.01, less_is_better=True) == 0
+    run = start(monkeypatch, tmp_path / "greater")
+    assert run.report("error", 0.9, expected=0.88, tolerance=0.01, less_is_better=True) == 1
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback():

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from tfcourse.recommendation import fit_als, fit_item_cf, fit_user_cf, neighbours
+from tfcourse.recommendation import fit_als, fit_item_cf, fit_user_cf, neighbours, rating_matrix
 from tfcourse.recommendation import similarity as similarity_module
-from tfcourse.recommendation.interactions import best, rating_matrix
+from tfcourse.recommendation.interactions import best
 
 USERS, ITEMS = 14, 11
 FITS = {"items": fit_item_cf, "users": fit_user_cf}
@@ -32,7 +33,8 @@ DATA = make_ratings()
 def fit(side, data=DATA, **settings):
     """Fit with all neighbours, unless told otherwise: of nearly equal ones either is cut off."""
     everybody = {"users": USERS, "items": ITEMS}[side]
-    return FITS[side](*data, USERS, ITEMS, **({"k": everybody, "shrinkage": 3.0} | settings))
+    settings = {"num_neighbours": everybody, "shrinkage": 3.0} | settings
+    return FITS[side](rating_matrix(*data, USERS, ITEMS), **settings)
 
 
 def table_of(side, data=DATA):
@@ -65,9 +67,10 @@ def centred_by_hand(table, similarity):
     }
 
 
-def similarity_by_hand(x, y, shrinkage):
+def similarity_by_hand(similarity, x, y, shrinkage):
     common = set(x) & set(y)
-    norm = math.sqrt(sum(x[c] ** 2 for c in common) * sum(y[c] ** 2 for c in common))
+    squares = (x, y) if similarity == "cosine" else (common, common)
+    norm = math.sqrt(sum(x[c] ** 2 for c in squares[0]) * sum(y[c] ** 2 for c in squares[1]))
     if norm < 1e-9:
         return 0.0
     weight = len(common) / (len(common) + shrinkage)
@@ -80,7 +83,7 @@ def neighbours_by_hand(side, similarity, shrinkage=3.0):
     found = {}
     for row, x in centred.items():
         others = {
-            other: similarity_by_hand(x, y, shrinkage)
+            other: similarity_by_hand(similarity, x, y, shrinkage)
             for other, y in centred.items()
             if other != row
         }
@@ -139,12 +142,13 @@ def test_predictions_and_scores_as_a_loop(side, similarity):
 def test_pearson_between_full_columns_is_that_of_numpy():
     table = np.random.default_rng(1).normal(size=(30, 6))
     users, items = np.divmod(np.arange(table.size), 6)
-    ids = (users, items, table.ravel(), 30, 6)
+    ratings = rating_matrix(users, items, table.ravel(), 30, 6)
+    settings = {"similarity": "pearson", "shrinkage": 0.0}
     expected = np.corrcoef(table.T) - np.eye(6)
-    found = fit_item_cf(*ids, similarity="pearson", k=6, shrinkage=0.0).similar.toarray()
+    found = fit_item_cf(ratings, **settings).similar.toarray()
     np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-6)
     expected = np.maximum(np.corrcoef(table) - np.eye(30), 0)
-    found = fit_user_cf(*ids, similarity="pearson", k=30, shrinkage=0.0).similar.toarray()
+    found = fit_user_cf(ratings, **settings).similar.toarray()
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -155,7 +159,7 @@ def test_blocks_change_nothing(side, monkeypatch):
     expected = whole.predict(users, items), whole.recommend_many(np.arange(USERS), 5)
     monkeypatch.setattr(similarity_module, "BLOCK", 3 * ITEMS)
     monkeypatch.setattr(neighbours, "PAIRS", 7)
-    monkeypatch.setattr("tfcourse.recommendation.interactions.BLOCK", 2 * ITEMS)
+    monkeypatch.setattr("tfcourse.recommendation.recommender.BLOCK", 2 * ITEMS)
     parts = fit(side)
     assert abs(parts.similar - whole.similar).max() == 0
     np.testing.assert_array_equal(parts.predict(users, items), expected[0])
@@ -164,7 +168,7 @@ def test_blocks_change_nothing(side, monkeypatch):
 
 @every_fit
 def test_only_the_best_neighbours_are_kept(side):
-    many, few = fit(side).similar.toarray(), fit(side, k=2).similar.toarray()
+    many, few = fit(side).similar.toarray(), fit(side, num_neighbours=2).similar.toarray()
     assert ((few > 0).sum(axis=1) <= 2).all()
     for row, kept in zip(many, few, strict=True):
         np.testing.assert_allclose(np.sort(kept)[-2:], np.sort(row)[-2:], rtol=1e-6)
@@ -200,7 +204,7 @@ def test_lists_are_the_best_unseen_items(side):
     lists = model.recommend_many(np.arange(USERS), ITEMS)
     for user, found in enumerate(lists):
         scores, seen = model.scores([user])[0], set(items[users == user].tolist())
-        expected = [i for i in np.argsort(-scores, kind="stable") if i not in seen]
+        expected = [i for i in np.lexsort((-model.popularity, -scores)) if i not in seen]
         assert found.tolist() == expected + [-1] * len(seen)
         assert model.recommend(user, 3).tolist() == found[:3].tolist()
     everything = model.recommend(2, ITEMS, exclude_seen=False)
@@ -240,7 +244,7 @@ def test_a_new_user_of_user_cf_has_the_neighbours_that_a_fit_finds(similarity):
     own = users == user
     # The newcomer's ratings change the items' means in a fit, but not in folding in.
     rest = tuple(column[~own] for column in DATA)
-    model = FITS["users"](*rest, USERS, ITEMS, similarity=similarity, k=USERS, shrinkage=3.0)
+    model = fit("users", rest, similarity=similarity)
     table = table_of("users", rest)
     centred = centred_by_hand(table | {99: {}}, similarity) if similarity != "pearson" else None
     item_means = np.bincount(rest[1], rest[2], ITEMS) / np.maximum(
@@ -252,7 +256,7 @@ def test_a_new_user_of_user_cf_has_the_neighbours_that_a_fit_finds(similarity):
     elif similarity == "pearson":
         x = {i: r - mean(ratings[own]) for i, r in x.items()}
         centred = centred_by_hand(table, similarity)
-    s = {o: similarity_by_hand(x, y, 3.0) for o, y in centred.items()}
+    s = {o: similarity_by_hand(similarity, x, y, 3.0) for o, y in centred.items()}
     kept = [o for o in s if s[o] > 1e-9]
     expected = [sum(s[o] * table[o].get(i, 0.0) for o in kept) for i in range(ITEMS)]
     np.testing.assert_allclose(model.fold_in(items[own], ratings[own]), expected, atol=1e-5)
@@ -266,7 +270,8 @@ def test_a_new_rating_changes_a_new_users_list():
     ratings = np.where((users < 20) == (items < 10), 5.0, 1.0)
     known = rng.random(len(users)) < 0.6
     for fit_cf in FITS.values():
-        model = fit_cf(users[known], items[known], ratings[known], 40, 20, k=10, shrinkage=1.0)
+        matrix = rating_matrix(users[known], items[known], ratings[known], 40, 20)
+        model = fit_cf(matrix, num_neighbours=10, shrinkage=1.0)
         assert (model.recommend_new([0, 1, 12], [5, 5, 1], 5) < 10).all()
         assert (model.recommend_new([0, 1, 12], [1, 1, 5], 5) >= 10).all()
         held = ~known
@@ -274,10 +279,49 @@ def test_a_new_rating_changes_a_new_users_list():
         assert predicted[ratings[held] == 5].min() > predicted[ratings[held] == 1].max()
 
 
-def test_cosine_can_do_with_what_was_only_seen():
-    users, items, _ = DATA
-    model = fit_item_cf(users, items, np.ones(len(users)), USERS, ITEMS, similarity="cosine", k=5)
-    assert len(np.unique(model.scores([0]))) > 3
+@every_fit
+def test_cosine_of_what_was_only_seen_is_that_of_numpy(side):
+    liked = np.random.default_rng(0).random((30, 9)) < 0.6
+    liked[:, 8] = liked[:, 7]
+    table = liked if side == "users" else liked.T
+    expected = (table @ table.T.astype(float)) / np.sqrt(np.outer(table.sum(1), table.sum(1)))
+    model = FITS[side](sparse.csr_array(liked), similarity="cosine", shrinkage=0)
+    np.testing.assert_allclose(model.similar.toarray(), expected - np.eye(len(table)), atol=1e-6)
+
+
+@every_fit
+@every_similarity
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_scale_of_ratings_changes_no_similarity(side, similarity, scale):
+    plain = fit(side, similarity=similarity).similar.toarray()
+    scaled = fit(side, (*DATA[:2], DATA[2] * scale), similarity=similarity).similar.toarray()
+    np.testing.assert_allclose(scaled, plain, atol=1e-6)
+
+
+@every_fit
+def test_who_never_differs_from_the_mean_has_no_neighbours(side):
+    ratings = np.full((5, 8), 3.1)
+    ratings[2:] += np.random.default_rng(0).random((3, 8))
+    similar = FITS[side](
+        sparse.csr_array(ratings if side == "users" else ratings.T), similarity="pearson"
+    ).similar.toarray()
+    assert not similar[:2].any()
+    assert similar[2:].any()
+
+
+@every_fit
+def test_where_neighbours_say_nothing_the_most_popular_are_listed(side):
+    """User 0 took item 9 alone, which nobody else did."""
+    likes = np.zeros((12, 10))
+    likes[0, 9] = 1
+    for item, count in enumerate([2, 3, 9, 1, 8]):
+        likes[1 : 1 + count, item] = 1
+    model = FITS[side](sparse.csr_array(likes), similarity="cosine")
+    assert model.recommend(0, 5).tolist() == [2, 4, 1, 0, 3]
+    assert model.recommend_new([9], [1], 3).tolist() == [2, 4, 1]
+    # Who has neighbours gets what they took first, and what is popular then.
+    assert model.recommend(9, 6)[0] == 4
+    assert model.recommend(9, 6)[1:].tolist() == [1, 0, 3, 9, 5]
 
 
 def test_best_of_ties_and_of_too_few():
@@ -286,48 +330,74 @@ def test_best_of_ties_and_of_too_few():
     assert best(scores, 4).tolist() == [[1, 2, 3, 0], [1, -1, -1, -1]]
 
 
-def arrays(**changed):
+def matrix(**changed):
     given = {"users": [0, 1, 1], "items": [0, 0, 2], "ratings": [3.0, 4.0, 5.0]} | changed
-    return (*given.values(), 2, 3)
+    return rating_matrix(*given.values(), 2, 3)
+
+
+ARRAYS = [
+    ({"users": [0, 2, 1]}, r"users must have ids from 0 to 1, got 2 in row 1"),
+    ({"items": [0, 0, -1]}, r"items must have ids from 0 to 2, got -1 in row 2"),
+    ({"items": [0.0, 0, 1]}, r"items must be whole numbers \(n,\), got float64 \(3,\)"),
+    ({"ratings": [3, np.nan, 2]}, "ratings must be finite numbers, got nan in row 1"),
+    ({"ratings": [3, 2, -np.inf]}, "ratings must be finite numbers, got -inf in row 2"),
+    ({"ratings": [3, 2]}, r"equally long, at least 1, got \(3, 3, 2\)"),
+    ({"users": [], "items": [], "ratings": []}, r"at least 1, got \(0, 0, 0\)"),
+    (
+        {"users": [1, 0, 1], "items": [2, 0, 2]},
+        "each pair once, got user 1 and item 2 again in row 2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), ARRAYS)
+def test_what_is_no_matrix_is_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        matrix(**changed)
 
 
 REFUSED = [
-    (arrays(users=[0, 2, 1]), {}, r"users must have ids from 0 to 1, got 2 in row 1"),
-    (arrays(items=[0, 0, -1]), {}, r"items must have ids from 0 to 2, got -1 in row 2"),
-    (arrays(items=[0.0, 0, 1]), {}, r"items must be whole numbers \(n,\), got float64 \(3,\)"),
-    (arrays(ratings=[3, np.nan, 2]), {}, "ratings must be finite numbers, got nan in row 1"),
-    (arrays(ratings=[3, 2, -np.inf]), {}, "ratings must be finite numbers, got -inf in row 2"),
-    (arrays(ratings=[3, 2]), {}, r"equally long, at least 1, got \(3, 3, 2\)"),
-    (arrays(users=[], items=[], ratings=[]), {}, r"at least 1, got \(0, 0, 0\)"),
+    (np.eye(2), {}, "ratings must be a sparse matrix, as rating_matrix makes, got ndarray"),
+    (sparse.csr_array((2, 3)), {}, r"ratings must have at least one, got none in \(2, 3\)"),
     (
-        arrays(users=[1, 0, 1], items=[2, 0, 2]),
+        sparse.csr_array([[0, 1.0], [np.nan, 0]]),
         {},
-        "each pair once, got user 1 and item 2 again in row 2",
+        "ratings must be finite numbers, got nan of user 1 for item 0",
     ),
-    (arrays(), {"k": 4}, "k must be from 1 to the . (users|items) there are, got 4"),
-    (arrays(), {"k": 0}, "k must be from 1 to the . (users|items) there are, got 0"),
+    (matrix(), {"num_neighbours": 4}, "num_neighbours must be from 1 to the . there are, got 4"),
+    (matrix(), {"num_neighbours": 0}, "num_neighbours must be from 1 to the . there are, got 0"),
     (
-        arrays(),
+        matrix(),
         {"similarity": "jaccard"},
         r"similarity must be one of \['adjusted_cosine', 'cosine', 'pearson'\], got 'jaccard'",
     ),
-    (arrays(), {"shrinkage": -1.0}, "shrinkage must be a number from 0 up, got -1.0"),
-    (arrays(), {"shrinkage": math.nan}, "shrinkage must be a number from 0 up, got nan"),
-    (arrays(ratings=[1, 1, 1]), {}, 'ratings must differ for .*, got 1 in all 3 rows: "cosine"'),
+    (matrix(), {"shrinkage": -1.0}, "shrinkage must be a number from 0 up, got -1.0"),
+    (matrix(), {"shrinkage": math.nan}, "shrinkage must be a number from 0 up, got nan"),
+    (matrix(ratings=[1, 1, 1]), {}, 'ratings must differ for .*, got 1 in all 3 rows: "cosine"'),
 ]
 
 
 @every_fit
-@pytest.mark.parametrize(("data", "settings", "message"), REFUSED)
-def test_what_cannot_be_fitted_is_refused(side, data, settings, message):
-    with pytest.raises(ValueError, match=message):
-        FITS[side](*data, **({"k": 2} | settings))
+@pytest.mark.parametrize(("ratings", "settings", "message"), REFUSED)
+def test_what_cannot_be_fitted_is_refused(side, ratings, settings, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        FITS[side](ratings, **settings)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_fit_leaves_the_matrix_as_it_was():
+    ratings = sparse.csr_array(sparse.coo_array(([1.0, 2, 0, 4], ([1, 0, 0, 1], [2, 1, 0, 0]))))
+    before = ratings.copy()
+    for fit_it in (fit_item_cf, fit_user_cf, fit_als):
+        fit_it(ratings)
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(ratings, name), getattr(before, name))
 
 
 MODELS = {
     "items": lambda: fit("items"),
     "users": lambda: fit("users"),
-    "als": lambda: fit_als(*DATA, USERS, ITEMS, embedding_dim=2, iterations=1),
+    "als": lambda: fit_als(rating_matrix(*DATA, USERS, ITEMS), embedding_dim=2, iterations=1),
 }
 ASKED = [
     (lambda m: m.predict([0, USERS], [0, 0]), f"users must have ids from 0 to 13, got {USERS} in"),

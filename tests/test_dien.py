@@ -203,7 +203,7 @@ def test_auxiliary_loss_is_added_in_training_alone():
     """Of three ids, two are no padding, so that what is drawn is known."""
     three = Category("item", 3)
     model = compiled(three, auxiliary_weight=0.7)
-    x, y = events(16, three)
+    x, _ = events(16, three)
     layer = model.get_layer("embedding")
     table = layer.table.numpy()[layer.rows("item")]
     seen = x["seen"]
@@ -211,14 +211,13 @@ def test_auxiliary_loss_is_added_in_training_alone():
         model.get_layer("seen_interest").get_weights(), table[seen], 1.0 * (seen > 0)
     )
     extra = 0.7 * auxiliary_by_hand(states, table[seen], table[(3 - seen) % 3], seen)
-    data = InMemory(x, y, 16, shuffle=False)
-    logits = model(x, training=True)
+    model(x, training=True)
     assert float(model.losses[0]) == pytest.approx(extra, rel=1e-4)
-    log_loss = float(model.loss(y, logits))
-    assert training.fit(model, data, 1).history["loss"][0] == pytest.approx(log_loss + extra, 1e-4)
-    after = training.evaluate(model, data)["loss"]
-    assert after == pytest.approx(float(model.loss(y, model(x))), rel=1e-5)
-    assert build_dien(columns(), auxiliary_weight=0.0)(x).shape == (16, 1)
+    model(x)
+    assert not model.losses
+    model = build_dien(columns(), auxiliary_weight=0.0)
+    model(x, training=True)
+    assert not model.losses
 
 
 def on_replicas(count: int, build, x, y, **arguments) -> list:
@@ -265,11 +264,10 @@ def test_two_replicas_are_one_device(activation, jit_compile):
         np.testing.assert_allclose(halves, whole, atol=3e-6)
 
 
-@pytest.mark.parametrize("whole_model", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_goes_on_to_the_same_bits_after_a_stop(tmp_path, whole_model):
-    x, y = events(24)
-    data = InMemory(x if whole_model else x["seen"], y, 8)
-    whole, halves, again = (compiled() if whole_model else small(12) for _ in range(3))
+@pytest.mark.slow
+def test_goes_on_to_the_same_bits_after_a_stop(tmp_path):
+    data = InMemory(*events(24), 8)
+    whole, halves, again = (compiled() for _ in range(3))
     training.fit(whole, data, 2)
     training.fit(halves, data, 1, workdir=tmp_path / "run")
     training.fit(again, data, 2, workdir=tmp_path / "run")
@@ -287,8 +285,10 @@ def test_served_from_a_savedmodel(tmp_path):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"^auxiliary_weight must be 0 or more, got -1\.0$"):
+    with pytest.raises(ValueError, match=r"^auxiliary_weight must be finite, .*, got -1\.0$"):
         build_dien(columns(), auxiliary_weight=-1.0)
+    with pytest.raises(ValueError, match=r"^auxiliary_weight must be finite, .*, got inf$"):
+        build_dien(columns(), auxiliary_weight=float("inf"))
     message = "^item: size must be at least 3 for the auxiliary loss, got 2$"
     with pytest.raises(ValueError, match=message):
         build_dien(columns(Category("item", 2)))

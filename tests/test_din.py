@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from twins import policy, torch_din
 
 from tfcourse import training
 from tfcourse.data.features import Category, Cross, History, Number
@@ -14,7 +15,6 @@ from tfcourse.recommendation.interest import Dice
 
 USER, ITEM = Category("user", 30), Category("item", 40)
 BUILDERS = [build_din, build_dien]
-SLOW_DIEN = pytest.param(build_dien, marks=pytest.mark.slow)
 
 
 def columns(length: int = 6) -> list:
@@ -57,22 +57,53 @@ def test_dice_in_training_and_after_it():
     np.testing.assert_allclose(dice(x)[:, 3], x[:, 3], rtol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["dice", pytest.param("prelu", marks=pytest.mark.slow)])
-def test_two_replicas_are_one_device(activation):
+def of_dice() -> keras.Model:
+    dense = keras.layers.Dense(4, name="hidden")
+    dice, last = Dice(name="dice"), keras.layers.Dense(1, name="logits")
+    return keras.Sequential([keras.Input((1,)), dense, dice, last], name="of_dice")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        of_dice,
+        *(
+            pytest.param(
+                lambda activation=activation: build_din(
+                    columns(), hidden_units=(8,), attention_units=(4,), activation=activation
+                ),
+                marks=pytest.mark.slow,
+            )
+            for activation in ("dice", "prelu")
+        ),
+    ],
+    ids=["dice", "DIN with dice", "DIN with prelu"],
+)
+def test_two_replicas_are_one_device(build):
     x, y = events(23), np.random.default_rng(1).integers(0, 2, (23, 1)).astype("float32")
+    if build is of_dice:
+        x = x["age"][:, None]
     weights = []
     for count in (1, 2):
         keras.utils.set_random_seed(0)
         with training.strategy(f"cpu:{count}").scope():
-            model = build_din(
-                columns(), hidden_units=(8,), attention_units=(4,), activation=activation
-            )
+            model = build()
             loss = keras.losses.BinaryCrossentropy(from_logits=True)
             model.compile(keras.optimizers.SGD(0.5), loss)
         training.fit(model, InMemory(x, y, 10), 2)
         weights.append({weight.path: weight.numpy() for weight in model.weights})
     for path, weight in weights[0].items():
         np.testing.assert_allclose(weights[1][path], weight, atol=2e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_a_model_of_another_policy_is_loaded_with_its_own(build, tmp_path):
+    with policy("mixed_bfloat16"):
+        model = build(columns(), hidden_units=(8,))
+    model.save(tmp_path / "model.keras")
+    again, x = keras.saving.load_model(tmp_path / "model.keras"), events(8)
+    ours, theirs = (tf.cast(one(x), "float32").numpy() for one in (model, again))
+    np.testing.assert_array_equal(theirs, ours)
 
 
 def test_comparison_is_a_dense_layer_over_four_parts():
@@ -124,6 +155,67 @@ def test_attention_against_numpy(variant):
     np.testing.assert_array_equal(everything[:, 12], x["age"])
 
 
+def into_torch(torch, model, twin) -> None:
+    """Copy all weights and statistics; both have their dense layers in the same order."""
+    table = model.get_layer("embedding")
+    dices = [layer for layer in model.layers if isinstance(layer, Dice)]
+    dense = ["seen_unit1", "seen_unit2", "seen_score", "hidden1", "hidden2", "logits"]
+    theirs = list(twin.modules())
+    pairs = [
+        (rows.weight, table.table[table.rows(name)]) for name, rows in twin.fields.tables.items()
+    ]
+    for layer, name in zip(
+        (x for x in theirs if isinstance(x, torch.nn.Linear)), dense, strict=True
+    ):
+        kernel, bias = model.get_layer(name).get_weights()
+        pairs += [(layer.weight, kernel.T), (layer.bias, bias)]
+    for layer, dice in zip((x for x in theirs if hasattr(x, "alpha")), dices, strict=True):
+        statistics = dice.normalize.moving_mean, dice.normalize.moving_variance
+        ours = (dice.alpha, *statistics)
+        pairs += zip(
+            (layer.alpha, layer.normalize.running_mean, layer.normalize.running_var),
+            ours,
+            strict=True,
+        )
+    with torch.no_grad():
+        for tensor, value in pairs:
+            tensor.copy_(torch.from_numpy(np.array(value)))
+
+
+def test_scores_and_gradients_are_those_of_torch():
+    """The network that the benchmark times, in PyTorch, with copied weights."""
+    features = [USER, ITEM, History("seen", ITEM, 6), Number("age")]
+    kinds = [["category", "user", 30], ["category", "item", 40]]
+    kinds += [["history", "seen", "item", 40, 6], ["number", "age"]]
+    sizes = {"embedding_dim": 4, "attention_units": (8, 5)}
+    torch, twin = torch_din(kinds, **sizes, din_units=(9, 7))
+    model = build_din(features, **sizes, hidden_units=(9, 7))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.uniform(0.1, 0.9, weight.shape) - 0.4 * weight.trainable)
+    into_torch(torch, model, twin)
+    x = events(32)
+    batch = {name: torch.from_numpy(column) for name, column in x.items()}
+    with torch.no_grad():
+        expected = twin.eval()({name: tensor + 0 for name, tensor in batch.items()})
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+    # In training the statistics are those of the batch.
+    expected = twin.train()(batch)
+    expected.square().sum().backward()
+    with tf.GradientTape() as tape:
+        scores = model(x, training=True)
+        loss = tf.reduce_sum(scores**2)
+    np.testing.assert_allclose(scores, expected.detach(), rtol=1e-4, atol=1e-5)
+    layer = model.get_layer("embedding")
+    first, last = tape.gradient(loss, [layer.table, model.get_layer("seen_unit1").kernel])
+    first = tf.convert_to_tensor(first)[layer.rows("item").start :].numpy()
+    first = first[: ITEM.size]
+    theirs = twin.fields.tables["item"].weight.grad.numpy()
+    np.testing.assert_allclose(first, theirs, rtol=1e-3, atol=1e-3)
+    theirs = twin.attention[0][0].weight.grad.numpy().T
+    np.testing.assert_allclose(last, theirs, rtol=1e-3, atol=1e-3)
+
+
 def test_many_like_the_target_count_more_than_one():
     """The weights are no shares: a history that is twice as long has twice the vector."""
     history = keras.Input((6, 4))
@@ -148,6 +240,8 @@ def test_padding_changes_no_score(build):
     x = events(8)
     longer = x | {"seen": np.pad(x["seen"], ((0, 0), (0, 3)))}
     np.testing.assert_allclose(long(longer), short(x), rtol=1e-5, atol=1e-6)
+    in_front = x | {"seen": np.pad(x["seen"], ((0, 0), (3, 0)))}
+    np.testing.assert_allclose(long(in_front), short(x), rtol=1e-5, atol=1e-6)
     found = attention_of(long, "seen")(longer)
     np.testing.assert_allclose(found[:, :6], attention_of(short, "seen")(x), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found[:, 6:], np.zeros((8, 3)))
@@ -177,13 +271,17 @@ def test_what_padding_points_at_does_not_matter(build):
     np.testing.assert_array_equal(model(x | {"seen": out}), before)
 
 
-@pytest.mark.parametrize("build", [build_din, SLOW_DIEN])
-def test_histories_that_are_all_empty(build):
-    model = build(columns(), hidden_units=(16, 8))
-    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("build", BUILDERS)
+def test_histories_that_are_all_empty(build, dtype):
+    with policy(dtype):
+        model = build(columns(), hidden_units=(16, 8))
     x = events(12) | {"seen": np.zeros((12, 6), "int32")}
-    training.fit(model, InMemory(x, np.ones((12, 1), "float32"), 4), 2)
-    assert all(np.isfinite(weight.numpy()).all() for weight in model.weights)
+    with tf.GradientTape() as tape:
+        scores = tf.reduce_sum(model(x, training=True))
+    assert np.isfinite(scores)
+    for gradient in tape.gradient(scores, model.trainable_variables):
+        assert np.isfinite(tf.convert_to_tensor(gradient)).all()
     fields = np.asarray(keras.Model(model.input, model.get_layer("fields").output)(x))
     np.testing.assert_array_equal(fields[:, 16:32], np.zeros((12, 16)))
 
@@ -212,7 +310,8 @@ def test_several_histories_each_with_its_own_target(build, tmp_path):
         attention_of(model, "item")
 
 
-@pytest.mark.parametrize("build", [build_din, SLOW_DIEN])
+@pytest.mark.slow
+@pytest.mark.parametrize("build", BUILDERS)
 def test_learns_what_only_attention_can_tell(build):
     """The label: whether the target is in the history."""
     rng = np.random.default_rng(0)
@@ -245,6 +344,7 @@ def test_learns_what_only_attention_can_tell(build):
         ),
         (columns(), {"activation": "relu"}, r"activation must be .*'prelu'\], got 'relu'"),
         (columns(), {"hidden_units": ()}, r"hidden_units must be whole numbers .*, got \(\)"),
+        (columns(), {"hidden_units": 8}, "hidden_units must be whole numbers .*, got 8"),
         (columns(), {"dropout": 1.0}, r"dropout must be from 0 to below 1, got 1.0"),
         (columns(), {"embedding_dim": 0}, "embedding_dim must be a whole .* at least 1, got 0"),
     ],
@@ -255,8 +355,9 @@ def test_bad_arguments_are_named(build, features, arguments, message):
         build(features, **arguments)
 
 
-def test_bad_attention_units_are_named():
-    with pytest.raises(ValueError, match=r"^attention_units must be .*, got \(\)$"):
-        build_din(columns(), attention_units=())
-    with pytest.raises(ValueError, match=r"^attention_units must be .*, got \(8, 0\)$"):
-        build_din(columns(), attention_units=(8, 0))
+@pytest.mark.parametrize("units", [(), (8, 0), (8.0,), 8])
+def test_bad_attention_units_are_named(units):
+    with pytest.raises(ValueError) as error:
+        build_din(columns(), attention_units=units)
+    rule = "attention_units must be whole numbers of at least 1"
+    assert str(error.value) == f"{rule}, got {units!r}"

@@ -363,3 +363,24 @@ def test_callbacks_for_epochs_do_not_slow_the_steps(tmp_path, monkeypatch):
     ]
     training.fit(net(), memory(), 8, callbacks=callbacks)
     assert max(calls) > 1
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:2"])
+def test_columns_that_a_model_does_not_have_are_left_out(name):
+    """Keras would give the first column in the alphabet to the first input, and so on."""
+    rng = np.random.default_rng(0)
+    columns = {column: rng.normal(size=(24, 1)).astype("float32") for column in ("b", "c")}
+    more = {"a": np.zeros((24, 1), "float32"), **columns, "z": np.ones((24, 1), "float32")}
+    found = []
+    for given in (columns, more):
+        keras.utils.set_random_seed(0)
+        with training.strategy(name).scope():
+            inputs = {column: keras.Input((1,), name=column) for column in columns}
+            x = keras.layers.Concatenate()([inputs["b"], 2 * inputs["c"]])
+            model = keras.Model(inputs, keras.layers.Dense(1)(x))
+            model.compile("sgd", "mse")
+        data = training.InMemory(given, columns["c"], 8, shuffle=False)
+        loss = training.fit(model, data, 2).history["loss"]
+        found.append((loss, training.evaluate(model, data)["loss"], training.predict(model, data)))
+    for without, with_more in zip(*found, strict=True):
+        np.testing.assert_array_equal(without, with_more)

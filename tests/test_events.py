@@ -114,7 +114,7 @@ def test_hours_weekdays_and_facts():
         "item": np.array([5, 3]),
         "title": np.array(["five", "three"]),
         "year": np.array([1990, 1980]),
-        "genres": np.array(["A|B|C|D", ""]),
+        "genres": np.array(["A|B|C|D", np.nan], object),
     }
     users = {"user": np.array(["x"]), "age": np.array([30.0]), "gender": np.array(["F"])}
     ratings = Ratings(["x", "y", "x"], [3, 5, 4], [1, 4, 5], times, users, facts)
@@ -236,6 +236,10 @@ REFUSED = [
     (
         lambda: make_events(Ratings([1], [1], [1], [9], {"user": [1], "label": np.array([1])})),
         "a fact must not have the name of a column of events, got label",
+    ),
+    (
+        lambda: make_events(Ratings([1], [1], [1], [9], {"user": [1], "user_mean": [3.0]})),
+        "a fact must not have the name of a column of events, got user_mean",
     ),
 ]
 

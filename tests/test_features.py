@@ -35,7 +35,18 @@ BATCH = {
         ([USER, Number("user")], "features must have each name once, got user twice"),
         (
             [ITEM, History("seen", Category("item", 6), 3)],
-            "features must give item one size, got 6 and 5",
+            "features must have one column item, got Category(name='item', size=6) and "
+            "Category(name='item', size=5)",
+        ),
+        (
+            # Its table would be the category's, and the category no column.
+            [Cross("user", (USER, ITEM), 9)],
+            "features must have one column user, got Category(name='user', size=4) and "
+            f"{Cross('user', (USER, ITEM), 9)}",
+        ),
+        (
+            ["user"],
+            "features must be of Number, Category, History, Cross, got 'user'",
         ),
         ([Category("item", 1)], "item: size must be at least 2, got 1"),
         ([History("seen", ITEM, 0)], "seen: length must be at least 1, got 0"),
@@ -71,6 +82,12 @@ def test_a_batch_needs_the_categories_of_a_cross_but_not_the_cross():
             "column seen must have the shape ('rows', 3), got (2, 4)",
         ),
         ({"user": np.ones((2, 1))}, "column user must have the shape ('rows',), got (2, 1)"),
+        ({"user": np.array([1, np.nan])}, "column user must be integers, got float64"),
+        ({"age": np.array(["1", "2"])}, "column age must be numbers, got <U1"),
+        (
+            {"user": np.array([1])},
+            "columns must be equally long, got user 1, item 2, age 2, seen 2",
+        ),
     ],
 )
 def test_a_bad_batch_is_one_line_with_column_row_and_value(changes, message):

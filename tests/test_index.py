@@ -84,6 +84,11 @@ def test_excluded_items_are_left_out_of_every_block(monkeypatch):
     np.testing.assert_array_equal(found, np.argsort(-scores, axis=1, kind="stable")[:, :25])
     _, found = TopK(vectors[:3]).search(queries[:2], 1, [[], [0, 2, 0, 0]])
     assert found[1] == 1
+    # Numbers that the bits of the ids can't hold are ids that the catalogue lacks.
+    for dtype in (np.int32, np.uint64):
+        short = TopK(np.eye(3), np.arange(3, dtype=dtype))
+        for far in ([2**40, -1], np.array([2**32, 2**32 + 1])):
+            assert short.search([[3, 2, 1]], 1, [far])[1] == 0
     names = np.array(["a", "b", "c"], object)
     _, found = TopK(np.eye(3), names).search([[3, 2, 1]] * 2, 1, [["a"], ["ab", "bc"]])
     assert found.tolist() == [["b"], ["a"]]
@@ -132,6 +137,13 @@ def test_bad_input_is_one_line(tmp_path):
         (lambda: kept.search(vectors, 0), "k must be from 1 to the 20 items .* got 0"),
         (lambda: kept.search(vectors[:1], 19, [[1, 2]]), "k must be from 1 to the 18 items"),
         (lambda: kept.search(vectors, 1, [[1]]), "exclude must have a row for each of 20 queries"),
+        (
+            lambda: kept.search(vectors[:2], 1, [1, 2]),
+            "lists of ids, whole numbers, got 1 in row 0",
+        ),
+        (lambda: kept.search(vectors[:1], 1, [[1.5]]), r"whole numbers, got \[1.5\] in row 0"),
+        (lambda: kept.search(vectors[:2], 1, [[], ["a"]]), r"numbers, got \['a'\] in row 1"),
+        (lambda: TopK(vectors[:1], np.array([2**63], np.uint64)), "ids must be .* got uint64"),
         (lambda: kept.search(vectors[:, :3], 1), r"shape \(rows, 4\), got \(20, 3\)"),
         (lambda: kept.search([[np.inf] * 4], 1), "queries must be finite"),
         (lambda: ApproximateIndex(vectors, kind="lsh"), "kind must be 'hnsw' or 'ivf', got 'lsh'"),

@@ -34,19 +34,20 @@ def test_item2vec_finds_what_comes_together(learned):
 
 
 def test_item2vec_recommends_the_rest_of_a_group(learned):
-    scores, ids = learned.recommend([9, 11, 12, 0, 0], 5)
+    ids = learned.recommend([9, 11, 12, 0, 0], 5)
     assert sorted(ids) == [10, 13, 14, 15, 16]
-    rows = np.tile([9, 11, 12, 0], (5, 1))
-    np.testing.assert_allclose(learned.predict(rows, ids), scores, rtol=1e-5)
-    assert learned.predict([[9, 11]], [30])[0] < scores[-1]
+    unseen = np.setdiff1d(np.arange(1, 41), [9, 11, 12])
+    scores = learned.predict(np.tile([9, 11, 12, 0], (len(unseen), 1)), unseen)
+    assert ids.tolist() == unseen[np.argsort(-scores)[:5]].tolist()
+    assert learned.predict([], []).shape == (0,)
     # Padding, and ids that never came, change nothing.
-    assert learned.recommend([0, 9, 42, 11, 99, 12], 5)[1].tolist() == ids.tolist()
+    assert learned.recommend([0, 9, 42, 11, 99, 12], 5).tolist() == ids.tolist()
     unknown = learned.predict([[9], [9], [9]], [0, 42, 99])
     np.testing.assert_allclose(unknown, 0.75 * np.log(1 / learned.counts.sum()))
 
 
 def test_who_is_new_gets_the_most_frequent(learned):
-    ids = learned.recommend([0, 0], 3)[1]
+    ids = learned.recommend([0, 0], 3)
     assert ids.tolist() == np.argsort(-learned.counts, kind="stable")[:3].tolist()
 
 
@@ -159,7 +160,7 @@ def test_films_recommend_their_like(fit):
 
     def recall(method):
         lists = [
-            np.isin(held, method.recommend(seen, 20)[1]).mean()
+            np.isin(held, method.recommend(seen, 20)).mean()
             for seen, held in zip(groups, later, strict=True)
             if len(seen) and len(held)
         ]
@@ -173,10 +174,11 @@ def test_films_recommend_their_like(fit):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fit_item2vec([[1, 9]], 5), "vocabulary_size - 1 = 4, got 9 in sentence 0"),
+        (lambda: fit_item2vec([[1], [], [0, 2], [1, 9]], 5), "= 4, got 9 in sentence 3"),
         (lambda: fit_item2vec([[1, 0], [0, 2]], 5), "one of two words or more, got none"),
         (lambda: make_graph([], [], 3), "edges must be one or more, each with two ends"),
-        (lambda: make_graph([0], [3], 3), "ids must be from 0 to num_nodes - 1 = 2, got 3"),
+        (lambda: make_graph([0], [3], 3), "targets must have ids from 0 to 2, got 3 in row 0"),
+        (lambda: make_graph([0, 1.5], [1, 2], 3), "sources must be whole numbers .* got float64"),
         (lambda: make_graph([0], [1], 3, [-1]), r"weights must be above 0, got -1\.0"),
         (lambda: transitions([[1], [2, 0]], 3), "histories must have one of two items or more"),
         (lambda: fit_deepwalk(make_graph([0], [1], 2), length=1), "length must be 2 or more"),
@@ -194,3 +196,18 @@ def test_items_that_are_not_there(learned):
         learned.neighbours(42)
     with pytest.raises(ValueError, match="k must be from 1 to the 39 items that can be had, got 4"):
         learned.recommend([1], 40)
+    with pytest.raises(
+        ValueError, match="k must be from 1 to the 39 others that were learned, got"
+    ):
+        learned.neighbours(1, 40)
+    with pytest.raises(ValueError, match="histories and items must be equally long, got 2 and 1"):
+        learned.predict([[1], [2]], [3])
+
+
+def test_an_item_that_comes_alone_only_is_as_one_that_never_came():
+    histories = [[1, 2, 3], [2, 3, 1], [4], [3, 2], [4, 0]]
+    found = fit_item2vec(histories, 6, embedding_dim=4, epochs=1)
+    assert found.counts.tolist() == [0, 2, 3, 3, 0, 0]
+    assert not found.vectors[4:].any()
+    with pytest.raises(ValueError, match="item must be one of those learned from, got 4"):
+        found.neighbours(4, 1)

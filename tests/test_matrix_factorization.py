@@ -6,8 +6,14 @@ import pytest
 
 from tfcourse import training
 from tfcourse.data.features import Category
-from tfcourse.recommendation import als, build_matrix_factorization, draw_pairs, fit_als, pairwise
-from tfcourse.recommendation.interactions import rating_matrix
+from tfcourse.recommendation import (
+    als,
+    build_matrix_factorization,
+    draw_pairs,
+    fit_als,
+    pairwise,
+    rating_matrix,
+)
 from tfcourse.training import InMemory
 
 USER, ITEM = Category("user", 6), Category("item", 8)
@@ -181,7 +187,7 @@ ALS = {"embedding_dim": 3, "alpha": 2.0, "regularization": 0.5}
 
 
 def fit(**settings):
-    return fit_als(*COUNTS, 9, 7, **(ALS | settings))
+    return fit_als(rating_matrix(*COUNTS, 9, 7), **(ALS | settings))
 
 
 def dense_objective(x, y, counts):
@@ -254,9 +260,12 @@ def test_als_predicts_folds_in_and_lists():
 def test_als_adds_repeats_up_and_leaves_zeros_out():
     users, items, counts = COUNTS
     twice = [np.concatenate([column, column]) for column in (users, items)]
-    halves = fit_als(*twice, np.concatenate([counts, counts]) / 2, 9, 7, **ALS)
-    zeros = fit_als(*(np.append(c, 0) for c in (users, items)), np.append(counts, 0), 9, 7, **ALS)
-    for model in (halves, zeros):
+    halves = rating_matrix(*twice, np.concatenate([counts, counts]) / 2, 9, 7, add_repeats=True)
+    zeros = rating_matrix(
+        *(np.append(column, 6) for column in (users, items)), np.append(counts, 0), 9, 7
+    )
+    for ratings in (halves, zeros):
+        model = fit_als(ratings, **ALS)
         np.testing.assert_allclose(model.item_vectors, fit().item_vectors, atol=1e-12)
 
 
@@ -279,10 +288,11 @@ REFUSED = [
     (lambda: fit(regularization=-1.0), "regularization must be above 0, got -1.0"),
     (lambda: fit(embedding_dim=0), "embedding_dim must be at least 1, got 0"),
     (lambda: fit(iterations=0), "iterations must be at least 1, got 0"),
-    (lambda: fit_als([0], [0], [-1], 2, 2), "ratings must be from 0 up, got -1.0 in row 0"),
-    (lambda: fit_als([0], [0], [0], 2, 2), "ratings must have one above 0, got none in 1 rows"),
-    (lambda: fit_als([0, 2], [0, 0], [1, 1], 2, 2), "users must have ids from 0 to 1, got 2 in"),
-    (lambda: fit_als([0], [0], [np.inf], 2, 2), "ratings must be finite numbers, got inf in row 0"),
+    (
+        lambda: fit_als(rating_matrix([0], [1], [-1], 2, 2)),
+        "from 0 up, got -1.0 of user 0 for item 1",
+    ),
+    (lambda: fit_als(rating_matrix([0], [0], [0], 2, 2)), "one above 0, got none in .2, 2."),
 ]
 
 

@@ -206,11 +206,14 @@ def test_lists_are_sorted_and_give_the_same_figures():
     ours = metrics.rank_metrics(scores, held_out, pairs, (5, 10))
     order = rng.permutation(40)
     assert metrics.list_metrics(lists[order], order, held_out, (5, 10)) == pytest.approx(ours)
+    alone = {name: value for name, value in ours.items() if not name.endswith("@5")}
+    assert metrics.rank_metrics(scores, held_out, pairs, 10) == pytest.approx(alone)
+    assert metrics.list_metrics(lists, np.arange(40), held_out, 10) == pytest.approx(alone)
 
 
 def test_coverage_and_popularity():
     counts = np.array([8, 1, 1, 0, 0])
-    assert metrics.coverage(np.array([[0, 1], [0, -1]]), 5) == 0.4
+    assert metrics.coverage([[0, 1], [0, -1]], 5) == 0.4
     # What people chose was chosen (8 * 8 + 1 + 1) / 10 = 6.6 times on average.
     bias = metrics.popularity_bias(np.array([[0, 1], [0, -1]]), counts)
     assert bias == pytest.approx((8 + 1 + 8) / 3 / 6.6 - 1)
@@ -266,13 +269,21 @@ REFUSED = [
     (lambda: metrics.auc([0, 1], [0, 1], [1, 0]), "above 0 for some row of each label"),
     (lambda: metrics.grouped_auc([0, 1], [0, 1], [7, 8]), "some group must have both labels"),
     (lambda: metrics.grouped_auc([0, 1], [0, 1], [7]), "groups must be as many as the labels, 2"),
+    (lambda: metrics.log_loss([0, 1], [0, 1], [0, 0]), "above 0 for some row, got only 0 in 2 r"),
     (lambda: metrics.log_loss([0, 1], [0.5, 1.5]), "from 0 to 1, got 1.5 in row 1"),
     (lambda: metrics.calibration([0, 1], [0, -0.1]), "from 0 to 1, got -0.1 in row 1"),
     (lambda: metrics.calibration([0, 1], [0, 1], 0), "bins must be at least 1, got 0"),
     (lambda: metrics.rmse([1, 2], [1]), "as many as the ratings, and at least one, got 1 for 2"),
     (lambda: metrics.mae([1, np.nan], [1, 2]), "must be finite, got nan and 2 in row 1"),
-    (lambda: metrics.rank_metrics(SQUARE, ONE), "the catalogue's 3 items, got 100"),
-    (lambda: metrics.rank_metrics(SQUARE, ONE, k=(0,)), "the catalogue's 3 items, got 0"),
+    (lambda: metrics.rank_metrics(SQUARE, ONE), "the catalogue's 3 items, got 10$"),
+    (lambda: metrics.rank_metrics(SQUARE, ONE, k=(0, 3)), "the catalogue's 3 items, got 0"),
+    (lambda: metrics.rank_metrics(SQUARE, ONE, k=()), "k must have at least one length, got none"),
+    (lambda: metrics.rank_metrics(SQUARE, ([0.5], [1])), "integers, got float64 and int64"),
+    (lambda: metrics.list_metrics(SQUARE, [0], ONE, 3), r"each of 1 users, .*, got \(2, 3\)"),
+    (lambda: metrics.list_metrics(SQUARE[:0], [], ONE, 3), r"each of 0 users, at least one"),
+    (lambda: metrics.popularity_bias([[-1]], [1, 2]), "lists and counts must have an item, got"),
+    (lambda: metrics.popularity_bias([[0]], [0, 0]), "lists and counts must have an item, got"),
+    (lambda: metrics.rank_metrics(SQUARE, ONE, k=0), "the catalogue's 3 items, got 0"),
     (lambda: metrics.rank_metrics(BAD_SCORES, ONE, k=(1,)), "got nan in column 2 of user 0"),
     (lambda: metrics.rank_metrics(SQUARE, ([9], [1]), k=(1,)), "from 0 to 1, got 9"),
     (lambda: metrics.rank_metrics(SQUARE, ([0], [3]), k=(1,)), "from 0 to 2, got 3"),

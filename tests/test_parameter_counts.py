@@ -5,8 +5,28 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 
+from tfcourse.data.features import Category, Cross, History, Number
+from tfcourse.recommendation import (
+    build_deepfm,
+    build_dien,
+    build_din,
+    build_embedding_mlp,
+    build_factorization_machine,
+    build_matrix_factorization,
+    build_neural_cf,
+    build_two_tower,
+    build_wide_and_deep,
+    course,
+)
+from tfcourse.sequence import (
+    build_language_model,
+    build_rnn,
+    build_tdnn,
+    build_textcnn,
+)
 from tfcourse.vision import (
     build_alexnet,
     build_cifar_densenet,
@@ -20,6 +40,11 @@ from tfcourse.vision import (
     build_vgg,
     to_fully_convolutional,
 )
+
+USER, ITEM, GENRE = Category("user", 944), Category("item", 1683), Category("genre", 20)
+COLUMNS = (USER, ITEM, GENRE, History("seen", ITEM, 20), Number("hour"))
+small_rnn = partial(build_rnn, embedding_dim=100)
+started_textcnn = partial(build_textcnn, vectors=np.zeros((50, 300)))
 
 COUNTS = [
     # EfficientNet-Lite: sums over the parameters and over the buffers (without the step counters)
@@ -96,6 +121,57 @@ COUNTS = [
     pytest.param(
         build_cifar_densenet, ("BC-190-40",), 25_624_430, 25_881_390, marks=pytest.mark.slow
     ),
+    # The networks of the course, by hand from the sizes in its scripts. Its DeepFM would have
+    # 347,461 with one table of users and films instead of two.
+    (partial(build_embedding_mlp, variant="course"), (course.EMBEDDING_MLP,), 342_005, 342_005),
+    (partial(build_wide_and_deep, variant="course"), (course.WIDE_AND_DEEP,), 352_005, 352_005),
+    (partial(build_deepfm, variant="course"), (course.DEEPFM,), 657_481, 657_481),
+    (build_neural_cf, ("course_mlp", course.USER, course.MOVIE), 310_351, 310_351),
+    (build_neural_cf, ("course_towers", course.USER, course.MOVIE), 310_462, 310_462),
+    # Recommenders by hand: tables of 944 + 1,683 + 20 = 2,647 rows of 16, which a history shares.
+    # 42,352, layers 65 * 128 + 128 and 128 * 64 + 64, and 65.
+    (build_embedding_mlp, (COLUMNS,), 59_121, 59_121),
+    # 5,000 more, one for each row of the cross.
+    (build_wide_and_deep, ((*COLUMNS, Cross("pair", (USER, GENRE), 5_000)),), 64_121, 64_121),
+    # Rows of 17, one for the number, and a bias: 2,648 * 17 + 1.
+    (build_factorization_machine, (COLUMNS,), 45_017, 45_017),
+    # These 45,017, and the layers 8,448 + 8,256 + 64 without a second bias.
+    (build_deepfm, (COLUMNS,), 61_785, 61_785),
+    (partial(build_din, variant="course"), (course.DIN,), 327_842, 327_842),
+    # 42,352, the unit 64 * 80 + 80, 80 * 40 + 40 and 41, layers 65 * 200 + 200, 200 * 80 + 80 and
+    # 81, a slope for each of 280 units; their statistics besides, 560.
+    (build_din, (COLUMNS,), 80_474, 81_034),
+    # 42,352, two GRUs of (16 + 16) * 48 + 48, 16 * 16 for the attention, the same layers.
+    (build_dien, (COLUMNS,), 75_417, 75_977),
+    # 2,627 rows of 16: 42,032. GMF: 17 more. MLP: 2,112 + 2,080 + 528 + 17. NeuMF: two tables,
+    # the layers, and 33.
+    (build_neural_cf, ("gmf", USER, ITEM), 42_049, 42_049),
+    (build_neural_cf, ("mlp", USER, ITEM), 46_769, 46_769),
+    (build_neural_cf, ("neumf", USER, ITEM), 88_817, 88_817),
+    # Matrix factorisation: (944 + 1,683) x (32 + 1).
+    (build_matrix_factorization, (USER, ITEM), 86_691, 86_691),
+    # Two towers by hand. User: (944 + 1,683) * 32 in tables, 64 * 64 + 64, 64 * 32 + 32: 90,304.
+    # Item: (1,683 + 20) * 32, and the same layers: 60,736. A history brings a table to its tower.
+    (build_two_tower, ((USER, History("seen", ITEM, 20)), (ITEM, GENRE)), 151_040, 151_040),
+    # Sequences by hand: a table of 50 * 100; the cell, with 100 inputs and 128 units: (100 + 128 +
+    # 1) * 128 = 29,312, four times that, three times (100 + 128 + 2) * 128, three times 29,312;
+    # two classes: 258.
+    (small_rnn, ("rnn", 50, 2), 34_570, 34_570),
+    (small_rnn, ("lstm", 50, 2), 122_506, 122_506),
+    (small_rnn, ("gru", 50, 2), 93_578, 93_578),
+    (small_rnn, ("gru-2014", 50, 2), 93_194, 93_194),
+    # A second layer of 128 + 128 inputs, and all of it twice: 2 * (88,320 + 148,224).
+    (partial(small_rnn, num_layers=2, bidirectional=True), ("gru", 50, None), 478_088, 478_088),
+    # 50 * 128, 4 * (128 + 256 + 1) * 256, 257 * 50.
+    (build_language_model, ("lstm", 50), 413_490, 413_490),
+    # 300 for each of 50 words, (3 + 4 + 5) * 300 * 100 + 300 = 360,300 for the windows, 602.
+    (build_textcnn, ("rand", 50, 2), 375_902, 375_902),
+    (started_textcnn, ("static", 50, 2), 360_902, 375_902),
+    (started_textcnn, ("non-static", 50, 2), 375_902, 375_902),
+    (started_textcnn, ("multichannel", 50, 2), 375_902, 390_902),
+    # (3 * 16 + 1) * 8, (5 * 8 + 1) * 3, and a threshold for each class.
+    (build_tdnn, (), 392 + 123 + 3, 392 + 123 + 3),
+    (partial(build_tdnn, vocabulary_size=50), (), 800 + 518, 800 + 518),
 ]
 
 

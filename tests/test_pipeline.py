@@ -351,6 +351,10 @@ PAIR = [WORDS, Normalised("x")]
             "column x must be a number, got '?' in row 1",
         ),
         ({"word": ["a"], "x": [np.inf]}, "column x must be finite in 32 bits, got inf in row 0"),
+        (
+            {"word": ["a"], "x": [10**309]},
+            f"column x must be a number, got {10**309} in row 0",
+        ),
         ({"word": ["a"], "x": [1e300]}, "column x must be finite in 32 bits, got 1e+300 in row 0"),
         (
             {"word": ["a", {}], "x": [1, 2]},
@@ -506,7 +510,7 @@ def test_a_data_set_of_files_is_the_table(tmp_path, monkeypatch):
     equal(arrays, pipeline.transform([TABLE, TABLE]))
     assert labels.dtype == np.float32
     np.testing.assert_array_equal(labels[:, 0], np.tile(TABLE["label"], 2))
-    data = pipeline.dataset(paths, 100, label="year", threshold=1960)
+    data = Pipeline([WORDS]).fit(TABLE).dataset(paths, 100, label="year", threshold=1960)
     np.testing.assert_array_equal(rows_of(data)[2][:ROWS, 0], TABLE["year"] >= 1960)
 
 
@@ -536,6 +540,8 @@ def test_what_a_data_set_refuses():
     refused("column label must have every label, got '' in row 1", pipeline.dataset, rows, 2)
     refused("column label is missing; there are word", pipeline.dataset, {"word": ["a"]}, 2)
     refused("batch_size must be at least 1, got 0", pipeline.dataset, TABLE, 0)
+    with pytest.raises(ValueError, match="label must not be a column of the model, got word"):
+        pipeline.dataset(TABLE, 2, label="word")
     message = "paths must be readable in every epoch, got an iterator"
     refused(message, pipeline.dataset, iter([TABLE]), 2)
     with pytest.raises(ValueError, match="shuffle_buffer must be at least 0, got -1"):
@@ -551,6 +557,19 @@ def test_an_error_far_down_a_file_keeps_its_line(tmp_path, monkeypatch):
         list(data)
     message = f"ValueError: column label must be a number, got 'yes' in line 122 of {path}"
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_training_on_a_file_with_a_bad_row_ends_with_its_line(jit_compile, tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "ROWS", 50)
+    path = tmp_path / "a.csv"
+    path.write_text("user,age,label\n" + 120 * "a,1,1\n" + "b,old,1\n")
+    pipeline = Pipeline([Vocabulary("user"), Normalised("age")]).fit(TABLE)
+    with pytest.raises(ValueError, match=r"got .old. in line 122") as e:
+        training.fit(
+            small_model(pipeline.features), pipeline.dataset(path, 10), 1, jit_compile=jit_compile
+        )
+    assert "\n" not in str(e.value)
 
 
 def small_model(features):

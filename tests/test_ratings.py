@@ -200,12 +200,14 @@ HEADER = "user,item,rating,timestamp\n"
 def test_ratings_of_anybody(tmp_path, monkeypatch):
     monkeypatch.setattr(rating_files, "CHUNK", 2)  # the ids turn out to be texts in the second
     text = '\ufeff"item","user",rating,more,timestamp\n'
-    text += '7,1,4.5,x,30\n"b, c",2,1,y,10.7\n\n007,3,2,z,10\nd,1,5,,30\n'
+    text += '7,1, 4.5,x,30\n"b, c",2,1,y,10.7\n\n007,3,2,z,10\nd,1,5,,30\n'
     found = read_ratings(write(tmp_path, text))
     assert found.items.tolist() == ["b, c", "007", "7", "d"]
     assert found.users.tolist() == [2, 3, 1, 1] and found.users.dtype == np.int64
     assert found.timestamps.tolist() == [10, 10, 30, 30]
     assert found.ratings.tolist() == [1, 2, 4.5, 5]
+    spaces = read_ratings(write(tmp_path, "user, item, rating, timestamp\n1, 7, 3, 4\n"))
+    assert spaces.items.tolist() == [7]
     huge = read_ratings(write(tmp_path, HEADER + "1,9223372036854775808,3,4\n\n\n\n"))
     assert huge.items.tolist() == ["9223372036854775808"]
     unsorted = read_ratings(write(tmp_path, text), sort=False)
@@ -232,6 +234,7 @@ BAD_FILES = [
     ),
     (HEADER + "1,2,3,4\n1,2,good,4\n", r"mine.csv, line 3: rating must be a number, got 'good'"),
     (HEADER + "1,2,3,4\n\n1,2,nan,4\n", r"mine.csv, line 4: rating must be a number, got 'nan'"),
+    (HEADER + '1,2,3,4\n1,"2,3,4\n' + 99_999 * "12", r"mine.csv, line 4: field larger than"),
     (HEADER + "1,2,3,\n", r"mine.csv, line 2: timestamp must be a number, got ''"),
     (HEADER + "1,,3,4\n", r"mine.csv, line 2: item must not be empty, got ''"),
     (HEADER + "1,2,3\n", r"mine.csv, line 2: there must be at least 4 cells, got 3"),
@@ -253,10 +256,17 @@ def rated(**changed):
 
 
 REFUSED = [
-    (lambda: rated(ratings=[3, np.nan]), "ratings must be finite, got nan in row 1"),
-    (lambda: rated(timestamps=[np.inf, 1]), "timestamps must be finite, got inf in row 0"),
+    (
+        lambda: rated(ratings=[3, np.nan]),
+        r"ratings must be from -3e\+38 to 3e\+38, got nan in row 1",
+    ),
+    (lambda: rated(ratings=[1e39, 1]), r"to 3e\+38, got 1e\+39 in row 0"),
+    (lambda: rated(timestamps=[np.inf, 1]), r"-9e\+15 to 9e\+15, got inf in row 0"),
+    (lambda: rated(timestamps=[1, 1e30]), r"9e\+15, got 1e\+30 in row 1"),
+    (lambda: rated(users=["a", ""]), "users must not be empty, got '' in row 1"),
+    (lambda: rated(items=7), r"items must be integers or texts \(rows,\), got int64 \(\)"),
     (lambda: rated(ratings=["a", "b"]), "ratings must be numbers, got <U1"),
-    (lambda: rated(users=[1.0, 2.0]), "users must be integers or texts, got float64"),
+    (lambda: rated(users=[1.0, 2.0]), r"users must be integers or texts \(rows,\), got float64"),
     (lambda: rated(items=[1]), "items must be as many as the ratings, 2, got 1"),
     (lambda: rated(users=[], items=[], ratings=[], timestamps=[]), "at least one row, got none"),
     (lambda: rated(ratings=[[1, 2]]), r"ratings must have the shape \(rows,\), got \(1, 2\)"),
@@ -285,6 +295,8 @@ REFUSED = [
     (lambda: split_by_time(make([1, 2]), (0.5, 0.5)), "three numbers from 0 that add up to 1"),
     (lambda: split_at_random(make([1]), (0.5, 0.5, 0.5)), r"got \(0.5, 0.5, 0.5\)"),
     (lambda: split_at_random(make([1]), (1.5, -0.5, 0)), r"got \(1.5, -0.5, 0\)"),
+    (lambda: split_by_time(make([1, 2]), (0.5, np.nan, 0.5)), r"got \(0.5, nan, 0.5\)"),
+    (lambda: split_at_random(make([1, 2, 3])), "test part must have an event, got none: 3 events"),
     (lambda: split_by_time(make([1] * 9)), "the training part must have an event, got none: 9"),
     (lambda: split_by_time(make([1, 2, 2, 2])), "test part must have .*at 2 different times"),
     (lambda: leave_last_out(make([1, 2])), "must have at least 3 events for this split, got 2"),

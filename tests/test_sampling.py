@@ -38,6 +38,16 @@ def test_what_was_seen_is_never_drawn_and_the_rest_keeps_its_proportions():
             assert chisquare(counts[q > 0], 10_000 * q[q > 0] / q.sum()).pvalue > 1e-3
 
 
+def test_what_is_left_may_be_hardly_ever_drawn():
+    """A user who has seen all but two items in a million of what is drawn."""
+    weights = np.full(2000, 1.0)
+    weights[-2:] = 1e-3, 3e-3
+    sampler = NegativeSampler(weights / weights.sum(), (np.zeros(1998, int), np.arange(1998)))
+    counts = np.bincount(sampler.draw_unseen(np.zeros(400, int), 1).ravel(), minlength=2000)
+    assert counts[:-2].sum() == 0
+    assert chisquare(counts[-2:], [100, 300]).pvalue > 1e-3
+
+
 def test_a_seed_gives_the_same_draws():
     def draws(seed):
         return NegativeSampler(np.full(50, 0.02), NOTHING, seed).draw_unseen(np.arange(9), 7)

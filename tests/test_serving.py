@@ -105,6 +105,13 @@ def serve(folder):
     return tf.saved_model.load(folder).signatures["serving_default"]
 
 
+def test_scores_are_those_of_the_model(serve, model, pipeline):
+    found = serve(**tensors(RAW))
+    logits = model.predict(pipeline.transform(RAW), verbose=0)[:, 0]
+    np.testing.assert_allclose(found["logit"], logits, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_scores_are_those_of_the_model_without_our_code(folder, model, pipeline, tmp_path):
     code = """
 import sys
@@ -239,10 +246,13 @@ def test_names_with_spaces(tmp_path):
         inputs = {name: keras.Input((), name=name, dtype="int32") for name in names}
         return keras.Model(inputs, keras.ops.cast(sum(inputs.values()), "float32")[:, None])
 
-    export(model(["user id"]), pipeline, tmp_path / "model")
-    served = tf.saved_model.load(tmp_path / "model").signatures["serve"]
     expected = [1 + zlib.crc32(b"x") % 8]
-    assert served(user_id=tf.constant(["x"]))["logit"].numpy().tolist() == expected
+    names = {"user id": "user_id", "_x": "column__x", "2nd": "column_2nd", "年": "column__"}
+    others = Pipeline([Hashed(name, 9) for name in names]).fit({name: ["a"] for name in names})
+    export(model(names), others, tmp_path / "model")
+    served = tf.saved_model.load(tmp_path / "model").signatures["serve"]
+    raw = {plain: tf.constant(["x"]) for plain in names.values()}
+    assert served(**raw)["logit"].numpy().tolist() == [4 * expected[0]]
     with pytest.raises(ValueError) as error:
         export(model(["user id", "user_id"]), pipeline, tmp_path / "model")
     assert str(error.value) == "the signature must have each column once, got user_id twice"

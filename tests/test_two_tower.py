@@ -238,6 +238,7 @@ def test_each_tower_is_a_model_of_its_own(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(both, axis=-1), 1, rtol=1e-5)
     np.testing.assert_allclose(both[:, 0], vectors_of(users, x, batch_size=7), atol=1e-6)
     np.testing.assert_allclose(both[:, 1], vectors_of(items, x), atol=1e-6)
+    assert vectors_of(items, {"item": []}).shape == (0, 6)
     users.save(tmp_path / "users.keras")
     again = keras.saving.load_model(tmp_path / "users.keras")
     np.testing.assert_array_equal(vectors_of(users, x), vectors_of(again, x))
@@ -326,6 +327,10 @@ def test_the_loss_is_saved_with_the_model(tmp_path):
     assert (loss.temperature, loss.hard_negatives, loss.remove_accidental_hits) == (0.3, 4, False)
 
 
+def user_tower() -> keras.Model:
+    return build_two_tower(USER, FACTS).get_layer("user_tower")
+
+
 REFUSED = [
     (lambda: InBatchSoftmax(0), "temperature must be above 0, got 0"),
     (lambda: InBatchSoftmax(float("nan")), "temperature must be above 0, got nan"),
@@ -356,12 +361,28 @@ REFUSED = [
         "dropout must be from 0 to below 1, got 1.0",
     ),
     (
-        lambda: vectors_of(build_two_tower(USER, FACTS).get_layer("user_tower"), {"genre": [1]}),
+        lambda: vectors_of(user_tower(), {"genre": [1]}),
         r"rows must have a column of \['hour', 'seen', 'user'\], got \['genre'\]",
     ),
     (
-        lambda: vectors_of(build_two_tower(USER, FACTS).get_layer("user_tower"), {"user": [1]}),
+        lambda: vectors_of(user_tower(), {"user": [1]}),
         "column hour is missing: a number that is unknown has no id 0",
+    ),
+    (
+        lambda: vectors_of(user_tower(), {"user": [1, 2], "hour": [0.5]}),
+        r"column hour must be finite numbers \(2,\), got float64 \(1,\)",
+    ),
+    (
+        lambda: vectors_of(user_tower(), {"hour": [0.5, np.nan]}),
+        "column hour must be finite numbers, got nan in row 1",
+    ),
+    (
+        lambda: vectors_of(user_tower(), {"hour": [0.5], "seen": [[3, 4]]}),
+        r"column seen must be whole numbers \(1, 4\), got int64 \(1, 2\)",
+    ),
+    (
+        lambda: vectors_of(user_tower(), {"hour": [0.5], "user": ["a"]}),
+        r"column user must be whole numbers \(1,\), got <U1 \(1,\)",
     ),
 ]
 

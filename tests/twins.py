@@ -6,7 +6,10 @@ statistics of batch normalization: a fresh one would hide what is exchanged.
 """
 
 import contextlib
+import importlib
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import keras
@@ -144,6 +147,31 @@ class TorchTwin:
         with self.torch.no_grad():
             for weight in self.model.parameters():
                 weight.copy_(0 * weight if weight.grad is None else weight.grad)
+
+
+PEERS = Path(__file__).parents[1] / "benchmarks" / "peers"
+
+
+def torch_din(columns: list[list], **settings):
+    """Build the DIN of the benchmarks, by PyTorch.
+
+    Args:
+        columns: Lists such as `["category", name, size]`, categories, histories and numbers.
+        **settings: Sizes, as the benchmarks name them.
+
+    Returns:
+        The module torch, and the network.
+    """
+    torch = pytest.importorskip("torch", reason="the twin is PyTorch's; torch is missing")
+    sys.path.insert(0, str(PEERS))
+    try:
+        with contextlib.redirect_stdout(sys.stdout):  # a peer sends its own elsewhere
+            models = importlib.import_module("torch_models")
+    finally:
+        sys.path.remove(str(PEERS))
+    clicks = SimpleNamespace(settings=settings)
+    clicks.of = lambda kind: [rest for word, *rest in columns if word == kind]
+    return torch, models.DIN(clicks)
 
 
 def training_gradients(model: keras.Model, images: np.ndarray) -> list[tf.Tensor]:

@@ -59,7 +59,8 @@ def read_flags(
     helps = _helps(builder.doc)
     readers = {p[0]: reader for p in builder.parameters if (reader := _reader(*p))}
     flags = {name: f"--{name.replace('_', '-')}" for name in readers}
-    flags |= {"input_shape": "--image-size"} if "input_shape" in flags else {}
+    if "input_shape" in flags:
+        flags["input_shape"] = readers["input_shape"].pop("flag")
     for name, reader in readers.items():
         said = helps.get(name, "").replace("%", "%%") or None
         parser.add_argument(
@@ -90,10 +91,13 @@ def _helps(doc: str) -> dict[str, str]:
 def _reader(name: str, kind: str, default: object) -> dict[str, object] | None:
     """Say how argparse reads a parameter; `None` for a type that no flag can carry."""
     if name == "input_shape":
+        sides = len(default) - 1
         return {
-            "type": lambda text: (at_least(1)(text),) * 2 + (default[-1],),
-            "metavar": "PIXELS",
-            "help": f"height and width; default {default[0]} x {default[1]}",
+            "flag": "--image-size" if sides == 2 else "--frames",
+            "type": lambda text: (at_least(1)(text),) * sides + (default[-1],),
+            "metavar": "PIXELS" if sides == 2 else "N",
+            "help": f"{'height and width' if sides == 2 else 'how many'}; "
+            f"default {' x '.join(map(str, default[:-1]))}",
         }
     if kind == "bool":
         return {"action": argparse.BooleanOptionalAction}

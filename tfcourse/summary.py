@@ -82,8 +82,8 @@ def multiply_adds(model: keras.Model) -> int:
 
 
 def show(model: keras.Model) -> None:
-    """Print the table of `summarize`, and the sums; of a recommender its layers with weights."""
-    if isinstance(model.input, dict):
+    """Print the table of `summarize`, and the sums; without pictures the layers with weights."""
+    if isinstance(model.input, dict) or len(model.input.shape) != 4:
         _show_layers(model)
         return
     stages = summarize(model)
@@ -98,7 +98,11 @@ def show(model: keras.Model) -> None:
 
 
 def _show_layers(model: keras.Model) -> None:
-    print(f"{model.name}, columns {', '.join(model.input)}")
+    columns = isinstance(model.input, dict)
+    takes = (
+        f"columns {', '.join(model.input)}" if columns else f"input {_shape(model.input.shape[1:])}"
+    )
+    print(f"{model.name}, {takes}")
     rows = [
         (layer.name, _outputs(layer), _number(layer.count_params()))
         for layer in model.layers
@@ -174,7 +178,7 @@ def _number(count: int) -> str:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    return " x ".join("any" if size is None else str(size) for size in shape)
 
 
 def _axes(values: tuple[float, ...]) -> str:

@@ -1,7 +1,7 @@
 """DeepCTR's DeepFM and DIN, trained by the `fit` of the Keras that DeepCTR is made for.
 
 Its DeepFM has no vectors for numbers, which its deep and its linear part read as they are; its
-penalties of the tables are left at the library's own defaults. "din" has our activations, sigmoid in
+penalties of the tables are the defaults of the library. "din" has our activations, sigmoid in
 the activation unit and Dice in the hidden layers; "din_as_it_comes" has DeepCTR's, Dice in the
 activation unit and ReLU in the hidden layers.
 """

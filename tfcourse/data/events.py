@@ -42,7 +42,8 @@ def make_events(
         as `genre1` to `genre3`, where the ratings have them: "" or NaN where there is none; the
         statistics, `user_count` to `item_likes`: without any past, counts are 0 and the others
         NaN; and `seen` `(rows, history_length)`: raw ids of items, the newest first, as integers
-        padded with 0 or, if ids are texts or not all from 1, as texts padded with "".
+        padded with 0 or, if ids are texts or not all from 1, as texts padded with "". `label` and
+        `rating` are what is to be told: no model may see them.
 
     Raises:
         ValueError: If times are missing or out of order, `history_length` is below 1, or a fact
@@ -61,15 +62,15 @@ def make_events(
         "hour": (times % DAY // 3600).astype(np.int32),
         "weekday": ((times // DAY + datetime.date(1970, 1, 1).weekday()) % 7).astype(np.int32),
     }
-    for facts in (_user_facts(ratings), _item_facts(ratings)):
-        if taken := sorted(facts.keys() & events.keys()):
-            raise ValueError(f"a fact must not have the name of a column of events, got {taken[0]}")
-        events |= facts
     user_past = _Past(ratings.users, times)
     if with_statistics:
         events |= _statistics("user", user_past, ratings.ratings, label)
         events |= _statistics("item", _Past(ratings.items, times), ratings.ratings, label)
     events["seen"] = _histories(user_past, ratings.items, label > 0, history_length)
+    for facts in (_user_facts(ratings), _item_facts(ratings)):
+        if taken := sorted(facts.keys() & events.keys()):
+            raise ValueError(f"a fact must not have the name of a column of events, got {taken[0]}")
+        events |= facts
     return events
 
 
@@ -160,7 +161,7 @@ def _user_facts(ratings: Ratings) -> dict[str, np.ndarray]:
 def _item_facts(ratings: Ratings) -> dict[str, np.ndarray]:
     facts = {name: column for name, column in ratings.item_facts.items() if name != "item"}
     if "genres" in facts:
-        genres = [text.split("|") for text in facts.pop("genres")]
+        genres = [g.split("|") if isinstance(g, str) else [] for g in facts.pop("genres")]
         for place in range(GENRES):
             column = [row[place] if place < len(row) else "" for row in genres]
             facts[f"genre{place + 1}"] = np.array(column, object)

@@ -77,17 +77,19 @@ def check_features(features: Sequence[Feature]) -> None:
     """
     if not features:
         raise ValueError("features must have at least one column, got none")
+    if wrong := [feature for feature in features if not isinstance(feature, Feature)]:
+        raise ValueError(f"features must be of Number, Category, History, Cross, got {wrong[0]!r}")
     names = [feature.name for feature in features]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"features must have each name once, got {', '.join(twice)} twice")
-    tables: dict[str, Category] = {}
+    found: dict[str, Feature] = {feature.name: feature for feature in features}
     for feature in features:
         _check_sizes(feature)
         for category in categories_of(feature):
-            if tables.setdefault(category.name, category) != category:
+            other = found.setdefault(category.name, category)
+            if other != category:
                 raise ValueError(
-                    f"features must give {category.name} one size, got {category.size} and "
-                    f"{tables[category.name].size}"
+                    f"features must have one column {category.name}, got {category} and {other}"
                 )
 
 
@@ -118,9 +120,10 @@ def check_batch(features: Sequence[Feature], batch: Mapping[str, np.ndarray]) ->
         batch: Arrays by name: numbers `(rows,)`, ids `(rows,)`, histories `(rows, length)`.
 
     Raises:
-        ValueError: If a column is missing or has another shape, a number is not finite, or an id is
-            out of range; the message names column, row and value.
+        ValueError: If a column is missing or has another shape, kind or number of rows, a number is
+            not finite, or an id is out of range; the message names column, row and value.
     """
+    rows = {}
     for name, feature in columns(features).items():
         if name not in batch:
             raise ValueError(f"column {name} is missing; there are {', '.join(sorted(batch))}")
@@ -130,14 +133,26 @@ def check_batch(features: Sequence[Feature], batch: Mapping[str, np.ndarray]) ->
             raise ValueError(
                 f"column {name} must have the shape {('rows', *width)}, got {array.shape}"
             )
-        if isinstance(feature, Number):
-            bad, rule = ~np.isfinite(array), "must be a finite number"
-        else:
-            size = categories_of(feature)[0].size
-            bad, rule = (array < 0) | (array >= size), f"must have ids from 0 to {size - 1}"
-        if bad.any():
-            where = np.argwhere(bad)[0]
-            raise ValueError(f"column {name} {rule}, got {array[tuple(where)]} in row {where[0]}")
+        _check_values(name, feature, array)
+        rows[name] = len(array)
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{name} {length}" for name, length in rows.items())
+        raise ValueError(f"columns must be equally long, got {found}")
+
+
+def _check_values(name: str, feature: Number | Category | History, array: np.ndarray) -> None:
+    number = isinstance(feature, Number)
+    if array.dtype.kind not in ("fiub" if number else "iu"):
+        kind = "numbers" if number else "integers"
+        raise ValueError(f"column {name} must be {kind}, got {array.dtype}")
+    if number:
+        bad, rule = ~np.isfinite(array), "must be a finite number"
+    else:
+        size = categories_of(feature)[0].size
+        bad, rule = (array < 0) | (array >= size), f"must have ids from 0 to {size - 1}"
+    if bad.any():
+        where = np.argwhere(bad)[0]
+        raise ValueError(f"column {name} {rule}, got {array[tuple(where)]} in row {where[0]}")
 
 
 def _check_sizes(feature: Feature) -> None:

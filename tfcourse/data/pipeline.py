@@ -165,7 +165,7 @@ class Pipeline:
         Args:
             paths: As in `fit`, but what can be read anew in every epoch: files, tables, lists.
             batch_size: Rows in a batch; the last one has what is left.
-            label: The column of the label.
+            label: The column of the label, which the model must not see.
             threshold: The label is 1 from here on, else 0; by default it is the number itself.
             shuffle_buffer: Rows among which the next are drawn; 0 keeps the order of the files.
             seed: Of the order, which is another one in every epoch.
@@ -175,7 +175,8 @@ class Pipeline:
 
         Raises:
             ValueError: If something is not as in `fit`, or a label is missing. Where that is not
-                in the first rows, reading the data set raises TensorFlow's error with this message.
+                in the first rows, `fit` and `evaluate` of `tfcourse.training` raise it, and whoever
+                reads the data set by himself gets TensorFlow's error with this message.
         """
         from tfcourse.data.streams import Stream
 

@@ -155,7 +155,8 @@ class Bucketed:
 class Sequence:
     """What came before, the newest first: lists of raw ids, or texts with separators.
 
-    Missing and unknown ones are dropped, then all but the first `length`.
+    Missing and unknown ones are dropped, then all but the first `length`. In a two-dimensional
+    array of integers 0 is padding: there, ids from 0 must be texts.
 
     Attributes:
         name: Of the column.

@@ -16,7 +16,7 @@ def rows_of(file: TextIO, separator: str) -> Iterator[list[str]]:
     if len(separator) > 1:
         return (line.rstrip("\r\n").split(separator) if line.strip() else [] for line in file)
     quoting = csv.QUOTE_MINIMAL if separator in ",;" else csv.QUOTE_NONE
-    return csv.reader(file, delimiter=separator, quoting=quoting)
+    return csv.reader(file, delimiter=separator, quoting=quoting, skipinitialspace=True)
 
 
 def read_columns(
@@ -56,6 +56,8 @@ def read_columns(
             line += len(chunk)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} must be text in {error.encoding}, got other bytes") from error
+    except csv.Error as error:  # such as a quote that nothing closes
+        raise ValueError(f"{name}, line {rows.line_num}: {error}") from None
     if not any(len(part) for part in next(iter(parts.values()))):
         raise ValueError(f"{name} must have at least one row, got none")
     return {column: _joined(part) for column, part in parts.items()}
@@ -81,11 +83,6 @@ def finite(cells: list[str]) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise ValueError("a number must be finite")
     return numbers
-
-
-def seconds(cells: list[str]) -> np.ndarray:
-    """Turn cells into whole seconds, int64."""
-    return np.floor(finite(cells)).astype(np.int64)
 
 
 def texts(cells: list[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from tfcourse.data import movielens
-from tfcourse.data.rating_files import finite, ids, read_columns, seconds
+from tfcourse.data.rating_files import finite, ids, read_columns
 from tfcourse.data.splits import (
     check_labels,
     check_order,
@@ -31,7 +31,7 @@ __all__ = [
     "split_by_time",
 ]
 
-CONVERTERS = {"user": ids, "item": ids, "rating": finite, "timestamp": seconds}
+CONVERTERS = {"user": ids, "item": ids, "rating": finite, "timestamp": finite}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +57,14 @@ class Ratings:
     item_facts: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self):
-        ratings = _finite("ratings", self.ratings).astype(np.float32)
+        ratings = _numbers("ratings", self.ratings, 3e38).astype(np.float32)
         if not len(ratings):
             raise ValueError("ratings must have at least one row, got none")
         object.__setattr__(self, "ratings", ratings)
         for name in ("users", "items"):
             object.__setattr__(self, name, _ids(name, getattr(self, name)))
         if self.timestamps is not None:
-            times = np.floor(_finite("timestamps", self.timestamps)).astype(np.int64)
+            times = np.floor(_numbers("timestamps", self.timestamps, 9e15)).astype(np.int64)
             object.__setattr__(self, "timestamps", times)
         for name in ("users", "items", "timestamps"):
             column = getattr(self, name)
@@ -181,23 +181,27 @@ def _read(file: TextIO, name: str, columns: tuple, separator: str, sort: bool) -
     words = dict(zip(CONVERTERS, columns, strict=True))
     wanted = {column: word for column, word in words.items() if word is not None}
     found = read_columns(file, name, separator, wanted, CONVERTERS)
-    users, times = found["user"], found.get("timestamp")
-    ratings = Ratings(users, found["item"], found.get("rating", np.ones(len(users))), times)
+    users = found["user"]
+    values = found.get("rating", np.ones(len(users)))
+    ratings = Ratings(users, found["item"], values, found.get("timestamp"))
+    times = ratings.timestamps
     if not sort or times is None or np.all(times[1:] >= times[:-1]):
         return ratings
     return ratings.take(np.argsort(times, kind="stable"))
 
 
-def _finite(name: str, values: np.ndarray) -> np.ndarray:
+def _numbers(name: str, values: np.ndarray, limit: float) -> np.ndarray:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be numbers, got {np.asarray(values).dtype}") from None
     if array.ndim != 1:
         raise ValueError(f"{name} must have the shape (rows,), got {array.shape}")
-    if not np.isfinite(array).all():
-        row = int(np.argmin(np.isfinite(array)))
-        raise ValueError(f"{name} must be finite, got {array[row]} in row {row}")
+    if not (right := np.abs(array) <= limit).all():  # a NaN is not
+        row = int(np.argmin(right))
+        raise ValueError(
+            f"{name} must be from {-limit:g} to {limit:g}, got {array[row]} in row {row}"
+        )
     return array
 
 
@@ -205,8 +209,12 @@ def _ids(name: str, values: np.ndarray) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype == object:
         array = np.array(array.tolist())
-    if array.dtype.kind not in "iuU":
-        raise ValueError(f"{name} must be integers or texts, got {array.dtype}")
+    if array.dtype.kind not in "iuU" or array.ndim != 1:
+        raise ValueError(
+            f"{name} must be integers or texts (rows,), got {array.dtype} {array.shape}"
+        )
+    if array.dtype.kind == "U" and (empty := array == "").any():
+        raise ValueError(f"{name} must not be empty, got '' in row {empty.argmax()}")
     return array
 
 

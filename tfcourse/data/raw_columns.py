@@ -54,7 +54,7 @@ def numbers(column: Column) -> np.ndarray:
     if not (isinstance(values, np.ndarray) and values.dtype.kind in "biuf"):
         try:
             values = np.fromiter(map(float, values), np.float64, len(values))
-        except (TypeError, ValueError):  # something is missing, or no number
+        except (TypeError, ValueError, OverflowError):  # something is missing, or no number
             found = [_number(value, column, row) for row, value in enumerate(_listed(values))]
             values = np.array(found)
     with np.errstate(over="ignore"):
@@ -138,7 +138,7 @@ def _number(value: object, column: Column, row: int) -> float:
         return math.nan
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise column.error("must be a number", value, row) from None
 
 

@@ -29,12 +29,7 @@ def split_by_time(ratings: Any, shares: tuple[float, float, float] = (0.8, 0.1, 
     # The end of the data is no cut through anything.
     cuts = [np.searchsorted(times, times[cut]) if cut < len(times) else cut for cut in cuts]
     parts = tuple(np.split(np.arange(len(times)), cuts))
-    for name, share, part in zip(("training", "validation", "test"), shares, parts, strict=True):
-        if share and not len(part):
-            raise ValueError(
-                f"the {name} part must have an event, got none: {len(times)} events at "
-                f"{len(np.unique(times))} different times can't be split by time into {shares}"
-            )
+    _check_parts(shares, parts, f" at {len(np.unique(times))} different times")
     return parts
 
 
@@ -81,13 +76,14 @@ def split_at_random(
         The numbers of the rows of the three parts, each sorted.
 
     Raises:
-        ValueError: If a share is wrong.
+        ValueError: If a share is wrong or leaves no event.
     """
     _check_shares(shares)
     rows = np.random.default_rng(seed).permutation(len(ratings))
     cuts = np.round(np.cumsum(shares)[:2] * len(rows)).astype(int)
-    train, validation, test = np.split(rows, cuts)
-    return np.sort(train), np.sort(validation), np.sort(test)
+    train, validation, test = (np.sort(part) for part in np.split(rows, cuts))
+    _check_parts(shares, (train, validation, test))
+    return train, validation, test
 
 
 def check_order(ratings: Any) -> np.ndarray:
@@ -130,7 +126,16 @@ def check_labels(labels: np.ndarray) -> None:
 
 def _check_shares(shares: tuple[float, float, float]) -> None:
     right = len(shares) == 3 and min(shares) >= 0 and shares[0] > 0
-    if not right or abs(sum(shares) - 1) > 1e-9:
+    if not right or not abs(sum(shares) - 1) < 1e-9:
         raise ValueError(
             f"shares must be three numbers from 0 that add up to 1, the first above 0, got {shares}"
         )
+
+
+def _check_parts(shares: tuple[float, float, float], parts: Parts, times: str = "") -> None:
+    for name, share, part in zip(("training", "validation", "test"), shares, parts, strict=True):
+        if share and not len(part):
+            raise ValueError(
+                f"the {name} part must have an event, got none: {sum(map(len, parts))} "
+                f"events{times} can't be split into {shares}"
+            )

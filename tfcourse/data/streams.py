@@ -35,13 +35,14 @@ class Stream:
     def __post_init__(self):
         if self.shuffle_buffer < 0:
             raise ValueError(f"shuffle_buffer must be at least 0, got {self.shuffle_buffer}")
+        if self.label in self.pipeline.columns:
+            raise ValueError(f"label must not be a column of the model, got {self.label}")
         if isinstance(self.table, Iterator):
             raise ValueError("paths must be readable in every epoch, got an iterator")
 
     def chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
         """Give the arrays of some rows, in the order of the pipeline's columns, then labels."""
-        names = list(dict.fromkeys([*self.pipeline.columns, self.label]))
-        for chunk in read_chunks(self.table, names):
+        for chunk in read_chunks(self.table, [*self.pipeline.columns, self.label]):
             arrays = self.pipeline.transform_chunk(chunk)
             yield *arrays.values(), labels_of(chunk[self.label], self.threshold)
 

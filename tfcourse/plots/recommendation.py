@@ -1,4 +1,4 @@
-"""Pictures of a recommender: a map of its items, its attention, and whether its odds are right."""
+"""Pictures of a recommender: a map of its items, its attention, and its calibration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,8 +68,8 @@ def attention_map(
     """Draw how much each thing of a history counts when a candidate is judged.
 
     Args:
-        weights: `(candidates, history)`; from white, the least, to blue, the greatest; if there
-            are some above 0 and some below, white is 0 and red below.
+        weights: `(candidates, history)`; white is 0, blue above and red below, so that weights
+            that are nearly equal look so.
         history: What was seen, the newest first.
         candidates: What is judged.
         path: The PNG file.
@@ -83,15 +83,12 @@ def attention_map(
             f"weights must have the shape (candidates, history) = "
             f"{(len(candidates), len(history))}, at least (1, 1), got {weights.shape}"
         )
-    low, high = weights.min(), weights.max()
-    middle, limit = (0, max(-low, high)) if low < 0 < high else (low, high - low)
+    limit = max(np.abs(weights).max(), 1e-12)
     figure = new_figure(3.6 + 1.0 * len(candidates), 2.6 + 0.3 * len(history))
     axes = figure.add_subplot()
-    # The lower half of the colours is red: it is shown where something is below the middle.
-    limits = {"vmin": middle - limit, "vmax": middle + max(limit, 1e-12)}
-    image = axes.imshow(weights.T, cmap="RdBu", aspect="auto", **limits)
+    image = axes.imshow(weights.T, cmap="RdBu", aspect="auto", vmin=-limit, vmax=limit)
     for (column, row), weight in np.ndenumerate(weights):
-        color = "white" if abs(weight - middle) > 0.6 * limit else "#20303f"
+        color = "white" if abs(weight) > 0.6 * limit else "#20303f"
         axes.text(column, row, f"{weight:.3g}", ha="center", va="center", color=color, size=7.5)
     names = [[short(name, 30) for name in side] for side in (candidates, history)]
     axes.set_xticks(range(len(candidates)), names[0], family=fonts(), rotation=40, ha="right")
@@ -101,7 +98,7 @@ def attention_map(
     axes.set_xlabel("candidate")
     axes.set_ylabel("history, the newest at the top")
     bar = figure.colorbar(image, label="attention", fraction=0.05)
-    bar.ax.set_ylim(min(low, middle), high + 1e-12)
+    bar.ax.set_ylim(min(weights.min(), 0), max(weights.max(), 0) + 1e-12)
     save(figure, path)
 
 
@@ -111,7 +108,7 @@ def calibration_curve(
     """Draw how often it happens against how often a model says it does.
 
     Each point is an equal share of the examples, from those with the lowest answers to those with
-    the highest; a model whose odds are right lies on the diagonal.
+    the highest; a model whose probabilities are right lies on the diagonal.
 
     Args:
         labels: What happened, 0 or 1, `(rows,)`.

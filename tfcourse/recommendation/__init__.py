@@ -24,6 +24,7 @@ from tfcourse.recommendation.graph_embedding import (  # noqa: E402
 )
 from tfcourse.recommendation.in_batch import InBatchSoftmax  # noqa: E402
 from tfcourse.recommendation.index import TopK  # noqa: E402
+from tfcourse.recommendation.interactions import rating_matrix  # noqa: E402
 from tfcourse.recommendation.interest import attention_of  # noqa: E402
 from tfcourse.recommendation.item2vec import fit_item2vec  # noqa: E402
 from tfcourse.recommendation.matrix_factorization import (  # noqa: E402
@@ -58,6 +59,7 @@ __all__ = [
     "fit_user_cf",
     "make_graph",
     "pairwise",
+    "rating_matrix",
     "start_from",
     "transitions",
     "vectors_of",

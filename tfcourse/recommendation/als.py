@@ -18,14 +18,15 @@ import numpy as np
 from scipy import sparse
 
 from tfcourse.recommendation.interactions import (
-    Recommender,
     check_pairs,
+    check_ratings,
     rating_matrix,
     rows_of,
     with_data,
 )
+from tfcourse.recommendation.recommender import Recommender
 
-BLOCK = 16_000_000  # numbers of the equations that are solved at once
+BLOCK = 16_000_000  # numbers of the equations, or of their parts, that are there at once
 
 
 class ALS(Recommender):
@@ -72,16 +73,13 @@ class ALS(Recommender):
 
     def fold_in(self, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         alpha, regularization = self._settings
-        row = count_matrix(np.zeros(len(items), int), items, ratings, (1, self.seen.shape[1]))
+        row = rating_matrix(np.zeros(len(items), int), items, ratings, 1, self.seen.shape[1])
+        row = _counts(row)
         return (solve(alpha * row, self.item_vectors, regularization) @ self.item_vectors.T)[0]
 
 
 def fit_als(
-    users: np.ndarray,
-    items: np.ndarray,
-    ratings: np.ndarray,
-    num_users: int,
-    num_items: int,
+    ratings: sparse.csr_array,
     *,
     embedding_dim: int = 32,
     alpha: float = 40.0,
@@ -95,11 +93,8 @@ def fit_als(
     those seen, and no step has a rate that could be wrong: each is the least there is.
 
     Args:
-        users: Ids `(n,)`, 0 to `num_users` - 1.
-        items: Ids `(n,)`, 0 to `num_items` - 1.
-        ratings: How often or how much, `(n,)`, from 0 up; those of the same pair add up.
-        num_users: How many there are, with those who saw nothing.
-        num_items: How many there are, with those that nobody saw.
+        ratings: How often or how much, from 0 up, `(num_users, num_items)`: from `rating_matrix`,
+            whose `add_repeats` counts.
         embedding_dim: Length of a vector.
         alpha: How much more a rating of 1 counts than what was not seen.
         regularization: How much short vectors count.
@@ -111,7 +106,7 @@ def fit_als(
         those that most users took.
 
     Raises:
-        ValueError: If an id is out of range, a rating below 0 or none above, or a setting too low.
+        ValueError: If a rating is below 0 or not finite, or none above 0, or a setting too low.
     """
     least = {"embedding_dim": 1, "iterations": 1, "alpha": 0, "regularization": 0}
     settings = (embedding_dim, iterations, alpha, regularization)
@@ -120,9 +115,9 @@ def fit_als(
             raise ValueError(
                 f"{name} must be {f'at least {low}' if low else 'above 0'}, got {value}"
             )
-    seen = count_matrix(users, items, ratings, (num_users, num_items))
+    seen = _counts(ratings)
     turned, objective = seen.T.tocsr(), []
-    x = np.random.default_rng(seed).normal(0, 0.1, (num_users, embedding_dim))
+    x = np.random.default_rng(seed).normal(0, 0.1, (seen.shape[0], embedding_dim))
     for _ in range(iterations):
         # Users come last: their vectors are then those that folding them in would give.
         y = solve(alpha * turned, x, regularization)
@@ -148,14 +143,16 @@ def solve(confidence: sparse.csr_array, vectors: np.ndarray, regularization: flo
     dim = vectors.shape[1]
     everybody = vectors.T @ vectors + regularization * np.eye(dim)
     i, j = np.triu_indices(dim)  # y y' is symmetric: half of it will do
-    products = vectors[:, i] * vectors[:, j]
     right = confidence @ vectors + with_data(confidence, 1.0) @ vectors
     size, solved = max(1, BLOCK // dim**2), np.empty((confidence.shape[0], dim))
+    width = max(1, BLOCK // len(vectors))
+    parts = [(i[at : at + width], j[at : at + width]) for at in range(0, len(i), width)]
     for first in range(0, len(solved), size):
         some = slice(first, first + size)
-        half = confidence[some] @ products
-        left = np.empty((len(half), dim, dim))
-        left[:, i, j] = left[:, j, i] = half
+        rows = confidence[some]
+        left = np.empty((rows.shape[0], dim, dim))
+        for i, j in parts:
+            left[:, i, j] = left[:, j, i] = rows @ (vectors[:, i] * vectors[:, j])
         solved[some] = np.linalg.solve(left + everybody, right[some, :, None])[..., 0]
     return solved
 
@@ -170,14 +167,16 @@ def objective_of(
     return float(everything + seen + regularization * (np.sum(x**2) + np.sum(y**2)))
 
 
-def count_matrix(users, items, ratings, shape: tuple[int, int]) -> sparse.csr_array:
-    """Make the matrix of what was seen: repeats add up, zeros are left out."""
-    ratings = np.asarray(ratings, "float64")
-    if (ratings < 0).any():
-        row = int(np.argmax(ratings < 0))
-        raise ValueError(f"ratings must be from 0 up, got {ratings[row]} in row {row}")
-    matrix = rating_matrix(users, items, ratings, *shape, add_repeats=True)
+def _counts(ratings: sparse.csr_array) -> sparse.csr_array:
+    """Return ratings, checked and without zeros."""
+    matrix = check_ratings(ratings)
+    if (matrix.data < 0).any():
+        place = int(np.argmax(matrix.data < 0))
+        raise ValueError(
+            f"ratings must be from 0 up, got {matrix.data[place]} of user "
+            f"{rows_of(matrix)[place]} for item {matrix.indices[place]}"
+        )
     matrix.eliminate_zeros()
     if not matrix.nnz:
-        raise ValueError(f"ratings must have one above 0, got none in {len(ratings)} rows")
+        raise ValueError(f"ratings must have one above 0, got none in {matrix.shape}")
     return matrix

@@ -38,9 +38,9 @@ def check_sizes(
         raise ValueError(f"{word} must be one of {list(variants)}, got {variant!r}")
     dim, hidden = variants[variant]
     dim = dim if embedding_dim is None else embedding_dim
-    hidden = hidden if hidden_units is None else tuple(hidden_units)
+    hidden = hidden if hidden_units is None else hidden_units
     check_counts(dim, hidden, dropout)
-    return dim, hidden
+    return dim, tuple(hidden)
 
 
 def check_counts(
@@ -54,11 +54,19 @@ def check_counts(
     if not _is_count(embedding_dim):
         rule = "embedding_dim must be a whole number of at least 1"
         raise ValueError(f"{rule}, got {embedding_dim!r}")
-    if not hidden_units or not all(map(_is_count, hidden_units)):
-        rule = "hidden_units must be whole numbers of at least 1"
-        raise ValueError(f"{rule}, got {hidden_units!r}")
+    check_units("hidden_units", hidden_units)
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be from 0 to below 1, got {dropout!r}")
+
+
+def check_units(name: str, units: Sequence[int]) -> None:
+    """Refuse what can't be the units of one layer after the other.
+
+    Raises:
+        ValueError: If it is none; the message calls it by its name.
+    """
+    if not isinstance(units, Sequence) or not units or not all(map(_is_count, units)):
+        raise ValueError(f"{name} must be whole numbers of at least 1, got {units!r}")
 
 
 def check_fields(features: Sequence[Feature]) -> None:

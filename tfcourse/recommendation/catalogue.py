@@ -25,10 +25,8 @@ def check_catalogue(
     if ids is None:
         ids = np.arange(len(vectors))
     else:
-        ids = np.asarray(ids)
-        if ids.dtype == object and all(isinstance(name, str) for name in ids):
-            ids = ids.astype(str)
-        if ids.shape != (len(vectors),) or ids.dtype.kind not in "iuU":
+        ids = _as_ids(ids)
+        if ids.shape != (len(vectors),) or ids.dtype.kind not in "iU":
             raise ValueError(
                 f"ids must be whole numbers or texts, one for each of {len(vectors)} vectors, "
                 f"got {ids.dtype} of shape {ids.shape}"
@@ -38,6 +36,16 @@ def check_catalogue(
         if (twice := ids[1:][ids[1:] == ids[:-1]]).size:
             raise ValueError(f"ids must differ, got {twice[0]} twice")
     return directions(vectors) if similarity == "cosine" else vectors, ids
+
+
+def _as_ids(ids: Sequence) -> np.ndarray:
+    """Return ids as an array with one type for texts, and with a sign for whole numbers."""
+    ids = np.asarray(ids)
+    if ids.dtype == object and all(isinstance(name, str) for name in ids):
+        return ids.astype(str)
+    if ids.dtype.kind == "u" and ids.size and ids.max() < 2**63:
+        return ids.astype(np.int64)
+    return ids
 
 
 def check_queries(queries: np.ndarray, dim: int, similarity: str) -> np.ndarray:
@@ -56,20 +64,29 @@ def directions(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def excluded_pairs(exclude: Sequence[Sequence] | None, rows: int, ids: np.ndarray) -> np.ndarray:
+def excluded_pairs(exclude: Sequence[Sequence] | None, queries: int, ids: np.ndarray) -> np.ndarray:
     """Return which items are excluded as pairs of a row and a position, in order of rows."""
     if exclude is None:
         return np.zeros((0, 2), np.int64)
-    if len(exclude) != rows:
-        raise ValueError(f"exclude must have a row for each of {rows} queries, got {len(exclude)}")
-    lengths = [len(row) for row in exclude]
+    if len(exclude) != queries:
+        raise ValueError(
+            f"exclude must have a row for each of {queries} queries, got {len(exclude)}"
+        )
+    rows = [np.asarray(row) for row in exclude]
+    kinds, what = ("iu", "whole numbers") if ids.dtype.kind == "i" else ("UO", "texts")
+    for number, row in enumerate(rows):
+        if row.ndim != 1 or (row.size and row.dtype.kind not in kinds):
+            raise ValueError(
+                f"exclude must have lists of ids, {what}, got {exclude[number]!r} in row {number}"
+            )
+    lengths = [len(row) for row in rows]
     if not sum(lengths):
         return np.zeros((0, 2), np.int64)
-    # A text is not to be cut to the length of the longest id.
-    dtype = str if ids.dtype.kind == "U" else ids.dtype
-    named = np.concatenate([np.asarray(row, dtype) for row in exclude])
+    # Neither is a text cut to the length of the longest id, nor a number to the bits of the ids.
+    dtype = str if what == "texts" else np.int64
+    named = np.concatenate([row.astype(dtype) for row in rows])
     position = np.searchsorted(ids, named).clip(max=len(ids) - 1)
-    pairs = np.stack([np.repeat(np.arange(rows), lengths), position], axis=1)
+    pairs = np.stack([np.repeat(np.arange(len(rows)), lengths), position], axis=1)
     return np.unique(pairs[ids[position] == named], axis=0)
 
 

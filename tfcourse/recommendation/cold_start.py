@@ -27,8 +27,8 @@ def vectors_of(
         Vectors of length one, `(rows, embedding_dim)`.
 
     Raises:
-        ValueError: If there is none of the columns, or a number is missing, which has no value that
-            means unknown.
+        ValueError: If there is none of the columns, one has not the shape or type that the tower
+            takes, or a number is missing, which has no value that means unknown.
     """
     given = {name: np.asarray(rows[name]) for name in tower.input if name in rows}
     if not given:
@@ -37,7 +37,20 @@ def vectors_of(
     for name, column in tower.input.items():
         if name not in given and column.dtype != "int32":
             raise ValueError(f"column {name} is missing: a number that is unknown has no id 0")
-        given.setdefault(name, np.zeros((count, *column.shape[1:]), "int32"))
+        shape = (count, *column.shape[1:])
+        values = given.setdefault(name, np.zeros(shape, "int32"))
+        kinds, what = ("iu", "whole") if column.dtype == "int32" else ("iuf", "finite")
+        if values.shape != shape or (values.size and values.dtype.kind not in kinds):
+            raise ValueError(
+                f"column {name} must be {what} numbers {shape}, got {values.dtype} {values.shape}"
+            )
+        if not (finite := np.isfinite(values)).all():
+            row = int(np.argmin(finite))
+            raise ValueError(
+                f"column {name} must be finite numbers, got {values[row]} in row {row}"
+            )
+    if not count:
+        return np.zeros((0, tower.output.shape[-1]), "float32")
     return np.asarray(tower.predict(given, batch_size=batch_size, verbose=0), "float32")
 
 

@@ -39,8 +39,8 @@ def build_deepfm(
 
     The one has the pairs, without which dense layers learn products slowly, the other all that is
     not a pair; since vectors are shared, neither has to be trained first, and no cross be made by
-    hand. Difference from the paper: the deep part reads a number as it is instead of its vector,
-    of which a dense layer makes the same with more weights.
+    hand. Difference from the paper: the deep part reads a number x itself and not x v, from
+    which a dense layer can make nothing else, with more weights.
 
     Args:
         features: The columns. The course's are `course.DEEPFM`.
@@ -80,14 +80,14 @@ def _by_hand(
     """Return the parts of the score of the course's network, and what its deep part reads."""
     with_ids = {f.name: f for f in features if not isinstance(f, Number)}
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
-    if not names or any(name not in with_ids for name in names):
+    if not names or any(len(p) != 2 for p in pairs) or not with_ids.keys() >= set(names):
         raise ValueError(f"pairs must be of the columns {', '.join(with_ids)}, got {list(pairs)}")
     chosen = [with_ids[name] for name in names]
     weights = fields(chosen, inputs, embed(chosen, inputs, 1, name="weights"))
     vectors = embed(chosen, inputs, embedding_dim, name="pair_embedding")
     vectors = dict(zip(names, fields(chosen, inputs, vectors), strict=True))
     products = [ops.sum(vectors[a] * vectors[b], axis=1, keepdims=True) for a, b in pairs]
-    products = products[0] if len(products) == 1 else ops.concatenate(products, axis=1)
+    products = ops.concatenate(products, axis=1)
     in_deep = dict.fromkeys([*pairs[0], *(name for name in with_ids if name not in names)])
     in_deep = [with_ids[name] for name in in_deep]
     deep = fields(in_deep, inputs, embed(in_deep, inputs, embedding_dim, name="deep_embedding"))

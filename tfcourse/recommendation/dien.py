@@ -9,6 +9,10 @@ what the user is:
 
 So that h_j is an interest and not just what the label at the end makes of it, a loss of its own
 has each state foretell what came next (`auxiliary`).
+
+These are the paper's equations. Its authors' code has DIN's activation unit in the place of h W t,
+and feeds the last layers the sum of the history, too. The course's network is not here: the label
+is one of its inputs, and its second GRU begins at random numbers.
 """
 
 from collections.abc import Sequence
@@ -19,7 +23,7 @@ from keras import layers, ops
 from tfcourse.data.features import Feature, History, Number
 from tfcourse.recommendation.augru import AUGRU
 from tfcourse.recommendation.auxiliary import AuxiliaryLoss, Negatives
-from tfcourse.recommendation.blocks import check_sizes, numbers
+from tfcourse.recommendation.blocks import check_counts, numbers
 from tfcourse.recommendation.embedding import embed, known, make_inputs
 from tfcourse.recommendation.interest import check_histories, hidden
 
@@ -41,7 +45,9 @@ def interest_attention(
     """
     wanted = layers.Dense(states.shape[-1], use_bias=False, name=f"{name}_bilinear")(target)
     scores = ops.sum(states * wanted[:, None], axis=-1)
-    weights = ops.softmax(ops.where(ids > 0, scores, -1e9), axis=-1)
+    # In float16 the number that stands for padding would be minus infinity, and a row of it NaN.
+    scores = ops.where(ids > 0, ops.cast(scores, "float32"), -1e9)
+    weights = ops.softmax(scores, axis=-1)
     mask = ops.cast(ids > 0, weights.dtype)
     return layers.Multiply(name=f"{name}_attention")([weights, mask])
 
@@ -79,10 +85,9 @@ def build_dien(
             target, or there is nothing to draw for the auxiliary loss.
     """
     check_histories(features)
-    sizes = {"paper": (embedding_dim, hidden_units)}
-    check_sizes(sizes, "paper", embedding_dim, hidden_units, dropout)
-    if not auxiliary_weight >= 0:
-        raise ValueError(f"auxiliary_weight must be 0 or more, got {auxiliary_weight}")
+    check_counts(embedding_dim, hidden_units, dropout)
+    if not 0 <= auxiliary_weight < float("inf"):
+        raise ValueError(f"auxiliary_weight must be finite, 0 or more, got {auxiliary_weight}")
     inputs = make_inputs(features)
     histories = [f for f in features if isinstance(f, History) and auxiliary_weight]
     drawn = {_drawn(f): _draw(f)(inputs[f.name]) for f in histories}

@@ -18,13 +18,13 @@ import keras
 from keras import layers, ops
 
 from tfcourse.data.features import Feature, History, Number
-from tfcourse.recommendation.blocks import check_sizes, numbers
+from tfcourse.recommendation.blocks import check_sizes, check_units, numbers
 from tfcourse.recommendation.embedding import embed, known, make_inputs
 from tfcourse.recommendation.interest import check_histories, hidden
 
-# Length of a vector, units of the hidden layers.
+# Length of a vector, units of the hidden layers; the length is ours.
 SIZES = {"paper": (16, (200, 80)), "course": (10, (128, 64))}
-# Units of the activation unit, activation of the hidden layers.
+# Units of the activation unit, which are those of the authors' code; activation of hidden layers.
 ATTENTION = {"paper": ((80, 40), "dice"), "course": ((32,), "prelu")}
 
 
@@ -79,7 +79,8 @@ def activation_unit(
     """Say how much each thing of a history has to do with the target; padding gets 0.
 
     The paper's figure has an outer product between the two; its authors' code has, as here, the
-    difference and the elementwise product, and sigmoids between the layers.
+    difference and the elementwise product, and sigmoids between the layers. That code also takes
+    a softmax over the history, which the paper gives up, and we with it.
 
     Args:
         history: `(batch, length, n)`.
@@ -148,9 +149,8 @@ def build_din(
     check_histories(features)
     dim, units = check_sizes(SIZES, variant, embedding_dim, hidden_units, dropout)
     attention, bend = ATTENTION[variant]
-    attention = attention if attention_units is None else tuple(attention_units)
-    if not attention or min(attention) < 1:
-        raise ValueError(f"attention_units must be whole numbers of at least 1, got {attention}")
+    attention = attention if attention_units is None else attention_units
+    check_units("attention_units", attention)
     inputs = make_inputs(features)
     vectors = embed(features, inputs, dim, name="embedding")
 
@@ -171,5 +171,5 @@ def build_din(
         if not isinstance(f, Number)
     ]
     x = layers.Concatenate(name="fields")([*found, *numbers(features, inputs)])
-    x = hidden(x, units, activation or bend, dropout)
+    x = hidden(x, units, bend if activation is None else activation, dropout)
     return keras.Model(inputs, layers.Dense(1, name="logits")(x), name="din")

@@ -6,6 +6,7 @@ from keras import ops
 
 from tfcourse.data.features import Cross, Feature, History, Number, columns
 
+SMALL = 2**18  # numbers of a table whose gradient is dense
 SPREAD = 0.05  # the first weights are uniform in -SPREAD .. SPREAD
 
 
@@ -24,7 +25,8 @@ class Embedding(keras.layers.Layer):
 
     Input: ids by name, `(batch,)` or `(batch, length)`.
     Output: vectors by name, `(batch, embedding_dim)` or `(batch, length, embedding_dim)`.
-    An id that is out of range gets the row of id 0, unknown, on every device.
+    An id that is out of range gets the row of id 0, unknown, on every device. The gradient of more
+    than `SMALL` numbers has the rows of the batch alone, as `LazyAdam` wants it.
     """
 
     def __init__(
@@ -67,8 +69,11 @@ class Embedding(keras.layers.Layer):
         for column, name in self.columns.items():
             ids = self.rows(name).start + known(inputs[column], self.tables[name])
             flat.append(ids[:, None] if len(ids.shape) == 1 else ids)
-        # A gather from the variable itself: its gradient has the rows of the batch alone.
-        vectors = tf.gather(self.table.value, ops.concatenate(flat, axis=1))
+        # A gather from the variable itself has a gradient of the rows of the batch alone. A small
+        # table as a product has one of all rows, which costs an optimizer less than rows do.
+        small = self.table.shape[0] * self.table.shape[1] <= SMALL
+        table = self.table.value * 1.0 if small else self.table.value
+        vectors = tf.gather(table, ops.concatenate(flat, axis=1))
         vectors = ops.cast(vectors, self.compute_dtype)
         found, first = {}, 0
         for column, ids in zip(self.columns, flat, strict=True):

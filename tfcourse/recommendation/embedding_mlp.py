@@ -51,6 +51,5 @@ def build_embedding_mlp(
     inputs = make_inputs(features)
     vectors = embed(features, inputs, dim, name="embedding")
     parts = [*fields(features, inputs, vectors), *numbers(features, inputs)]
-    x = layers.Concatenate(name="fields")(parts) if len(parts) > 1 else parts[0]
-    x = mlp(x, hidden, dropout=dropout)
+    x = mlp(layers.Concatenate(name="fields")(parts), hidden, dropout=dropout)
     return keras.Model(inputs, layers.Dense(1, name="logits")(x), name="embedding_mlp")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfcourse.recommendation.interactions import check_ids
 from tfcourse.recommendation.item2vec import ItemVectors
 from tfcourse.sequence.word2vec import fit_word2vec
 
@@ -93,9 +94,10 @@ def make_graph(
     if not len(sources) or not sources.shape == targets.shape == weights.shape:
         shapes = [part.shape for part in (sources, targets, weights)]
         raise ValueError(f"edges must be one or more, each with two ends, got shapes {shapes}")
-    ids = np.concatenate([sources, targets])
-    if (wrong := ids[(ids < 0) | (ids >= num_nodes)]).size:
-        raise ValueError(f"ids must be from 0 to num_nodes - 1 = {num_nodes - 1}, got {wrong[0]}")
+    sources, targets = (
+        check_ids(name, ids, num_nodes)
+        for name, ids in (("sources", sources), ("targets", targets))
+    )
     if not (np.isfinite(weights) & (weights > 0)).all():
         raise ValueError(f"weights must be above 0, got {weights.min()}")
     if not directed:
@@ -103,7 +105,7 @@ def make_graph(
         ends = np.concatenate([targets, sources[both]])
         sources = np.concatenate([sources, targets[both]])
         targets, weights = ends, np.concatenate([weights, weights[both]])
-    keys, place = np.unique(sources.astype(np.int64) * num_nodes + targets, return_inverse=True)
+    keys, place = np.unique(sources * num_nodes + targets, return_inverse=True)
     starts = np.searchsorted(keys, np.arange(num_nodes + 1) * num_nodes)
     return Graph(starts, keys % num_nodes, np.bincount(place, weights))
 

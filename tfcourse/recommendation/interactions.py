@@ -1,104 +1,10 @@
-"""Ratings as a sparse matrix, and lists of the best items: what fitted recommenders share.
+"""Ratings as a sparse matrix, and what is checked of ids: what fitted recommenders share.
 
 Users and items are rows and columns from 0, since no id has to stand for padding here.
 """
 
 import numpy as np
 from scipy import sparse
-
-BLOCK = 4_000_000  # numbers of a block of scores
-
-
-class Recommender:
-    """Something fitted that scores items for users; what it scores by is up to the subclass.
-
-    Attributes:
-        seen: 1 where a user has rated an item, a sparse matrix `(num_users, num_items)`.
-        popularity: Which share of the users has rated an item, `(num_items,)`.
-    """
-
-    def __init__(self, seen: sparse.csr_array):
-        """Keep what users have seen: the places of a matrix, not its numbers."""
-        self.seen = with_data(seen, 1.0)
-        self.popularity = np.bincount(seen.indices, minlength=seen.shape[1]) / seen.shape[0]
-
-    def scores(self, users: np.ndarray) -> np.ndarray:
-        """Score all items for some users, as lists are ordered.
-
-        Args:
-            users: Ids `(n,)`.
-
-        Returns:
-            Scores `(n, num_items)`, also of what was seen. For a user who has seen nothing they are
-            the items' popularity.
-
-        Raises:
-            ValueError: If an id is out of range.
-        """
-        users = check_ids("users", users, self.seen.shape[0])
-        return np.where(self.is_new(users)[:, None], self.popularity, self._scores(users))
-
-    def is_new(self, users: np.ndarray) -> np.ndarray:
-        """Return which of some users have seen nothing, `(n,)`."""
-        return np.diff(self.seen.indptr)[users] == 0
-
-    def _scores(self, users: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def fold_in(self, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-        """Score all items for a new user who has rated some; nothing is fitted again.
-
-        Args:
-            items: Ids `(n,)`.
-            ratings: `(n,)`.
-
-        Returns:
-            Scores `(num_items,)`.
-
-        Raises:
-            ValueError: If there is none, an id is out of range, or a rating is not finite.
-        """
-        raise NotImplementedError
-
-    def recommend(self, user: int, k: int = 10, *, exclude_seen: bool = True) -> np.ndarray:
-        """Return the `k` best items for a user, as `recommend_many` does, `(k,)`."""
-        return self.recommend_many([user], k, exclude_seen=exclude_seen)[0]
-
-    def recommend_many(
-        self, users: np.ndarray, k: int = 10, *, exclude_seen: bool = True
-    ) -> np.ndarray:
-        """Return the best items for each of some users.
-
-        Args:
-            users: Ids `(n,)`.
-            k: How many, at most as many as there are items.
-            exclude_seen: Whether what a user has rated is left out.
-
-        Returns:
-            Ids `(n, k)`, the best first. Who has fewer than `k` items left to see gets -1 at the
-            end.
-
-        Raises:
-            ValueError: If an id is out of range, or `k` larger than the catalogue.
-        """
-        num_users, num_items = self.seen.shape
-        users = check_ids("users", users, num_users)
-        check_k(k, num_items)
-        size, lists = max(1, BLOCK // num_items), [np.empty((0, k), int)]
-        for first in range(0, len(users), size):
-            block = users[first : first + size]
-            scores = self.scores(block)
-            if exclude_seen:
-                scores[self.seen[block].nonzero()] = -np.inf
-            lists.append(best(scores, k))
-        return np.concatenate(lists)
-
-    def recommend_new(self, items: np.ndarray, ratings: np.ndarray, k: int = 10) -> np.ndarray:
-        """Return the `k` best items for a new user, `(k,)`, without those of his that are given."""
-        check_k(k, self.seen.shape[1])
-        scores = self.fold_in(items, ratings)
-        scores[np.asarray(items, int)] = -np.inf
-        return best(scores[None], k)[0]
 
 
 def with_data(matrix: sparse.csr_array, data: np.ndarray | float) -> sparse.csr_array:
@@ -184,6 +90,29 @@ def rating_matrix(
     return matrix
 
 
+def check_ratings(ratings: sparse.csr_array) -> sparse.csr_array:
+    """Return ratings as a matrix of float64 of its own, in which repeats are added up.
+
+    Raises:
+        ValueError: If it is no sparse matrix, nothing is in it, or a rating is not finite.
+    """
+    if not sparse.issparse(ratings):
+        raise ValueError(
+            f"ratings must be a sparse matrix, as rating_matrix makes, got {type(ratings).__name__}"
+        )
+    matrix = sparse.csr_array(ratings, dtype="float64", copy=True)
+    matrix.sum_duplicates()
+    if not matrix.nnz:
+        raise ValueError(f"ratings must have at least one, got none in {matrix.shape}")
+    if not (finite := np.isfinite(matrix.data)).all():
+        place = int(np.argmin(finite))
+        raise ValueError(
+            f"ratings must be finite numbers, got {matrix.data[place]} of user "
+            f"{rows_of(matrix)[place]} for item {matrix.indices[place]}"
+        )
+    return matrix
+
+
 def check_ids(name: str, ids: np.ndarray, size: int) -> np.ndarray:
     """Return ids as an array `(n,)` of whole numbers from 0 to `size` - 1.
 
@@ -210,7 +139,7 @@ def check_pairs(
     return users, items
 
 
-def check_k(k: int, count: int, what: str = "items") -> None:
+def check_k(k: int, count: int) -> None:
     """Refuse to pick none, or more than there are."""
     if not 1 <= k <= count:
-        raise ValueError(f"k must be from 1 to the {count} {what} there are, got {k}")
+        raise ValueError(f"k must be from 1 to the {count} items there are, got {k}")

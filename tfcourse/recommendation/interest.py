@@ -24,7 +24,12 @@ class Dice(layers.Layer):
     def build(self, input_shape):
         self.alpha = self.add_weight(name="alpha", shape=input_shape[-1:], initializer="zeros")
         self.normalize = layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-8, center=False, scale=False, name=f"{self.name}_normalize"
+            momentum=0.9,
+            epsilon=1e-8,
+            center=False,
+            scale=False,
+            name=f"{self.name}_normalize",
+            dtype=self.dtype_policy,  # not that of the day on which the model is loaded
         )
         self.normalize.build(input_shape)
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfcourse.sequence.word2vec import fit_word2vec
+from tfcourse.sequence.word2vec import Word2Vec, fit_word2vec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ItemVectors:
     """Items by the company they keep.
 
     Attributes:
-        vectors: x, `(num_items, embedding_dim)`; 0 for an item that never came.
+        vectors: x, `(num_items, embedding_dim)`; 0 for an item that never came with another.
         contexts: y, of the same shape.
-        counts: How often each item came, `(num_items,)`.
+        counts: How often each item came with others, `(num_items,)`.
     """
 
     vectors: np.ndarray
@@ -44,7 +44,7 @@ class ItemVectors:
         """
         if not 0 <= item < len(self.counts) or not self.counts[item]:
             raise ValueError(f"item must be one of those learned from, got {item}")
-        return self._best(_directions(self.vectors) @ _directions(self.vectors[item]), [item], k)
+        return Word2Vec(self.vectors, self.contexts, []).neighbours(item, k)
 
     def predict(self, histories: Sequence[Sequence[int]], items: np.ndarray) -> np.ndarray:
         """Return the score of an item for each history.
@@ -52,14 +52,22 @@ class ItemVectors:
         Args:
             histories: Ids, a row each; those that are unknown, as padding is, are ignored.
             items: `(rows,)`; one that is unknown has the score of one that came once, and no more.
+
+        Raises:
+            ValueError: If there are not as many histories as items.
         """
-        items = np.asarray(items)
+        items = np.asarray(items, np.int64)
+        if len(histories) != len(items):
+            raise ValueError(
+                f"histories and items must be equally long, got {len(histories)} and {len(items)}"
+            )
         items = np.where((items >= 0) & (items < len(self.counts)), items, 0)
-        users = np.stack([self._user(history) for history in histories])
+        users = np.array([self._user(history) for history in histories])
+        users = users.reshape(-1, self.vectors.shape[1])
         return np.sum(users * self.contexts[items], axis=1) + self._popularity()[items]
 
-    def recommend(self, history: Sequence[int], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores and ids of the k best items for a history, the best first.
+    def recommend(self, history: Sequence[int], k: int = 10) -> np.ndarray:
+        """Return the ids of the k best items for a history, the best first, `(k,)`.
 
         Items of the history are left out. Where none of it is known, the most frequent are best.
 
@@ -71,7 +79,12 @@ class ItemVectors:
             ValueError: If there are fewer than k other items.
         """
         scores = self.contexts @ self._user(history) + self._popularity()
-        return self._best(scores, self._known(history), k)
+        known = self._known(history)
+        left = int((self.counts > 0).sum()) - len(set(known))
+        if not 1 <= k <= left:
+            raise ValueError(f"k must be from 1 to the {left} items that can be had, got {k}")
+        scores[self.counts == 0] = scores[known] = -np.inf
+        return np.argsort(-scores, kind="stable")[:k]
 
     def _popularity(self) -> np.ndarray:
         return 0.75 * np.log(np.maximum(self.counts, 1) / self.counts.sum())
@@ -84,15 +97,6 @@ class ItemVectors:
     def _user(self, history: Sequence[int]) -> np.ndarray:
         ids = self._known(history)
         return self.vectors[ids].sum(axis=0) / max(len(ids), 1)
-
-    def _best(self, scores: np.ndarray, but: Sequence[int], k: int):
-        left = int((self.counts > 0).sum()) - len(set(but))
-        if not 1 <= k <= left:
-            raise ValueError(f"k must be from 1 to the {left} items that can be had, got {k}")
-        scores = np.where(self.counts > 0, scores, -np.inf)
-        scores[list(but)] = -np.inf
-        best = np.argsort(-scores, kind="stable")[:k]
-        return scores[best], best
 
 
 def fit_item2vec(
@@ -126,7 +130,6 @@ def fit_item2vec(
         ValueError: If an id is out of range, no history has two items, or an argument is wrong.
     """
     histories = [ids[ids != 0] for ids in map(np.asarray, histories)]
-    histories = [ids for ids in histories if len(ids) > 1]
     learned = fit_word2vec(
         histories,
         num_items,
@@ -138,10 +141,6 @@ def fit_item2vec(
         shuffle=window is None,
         seed=seed,
     )
-    counts = np.bincount(np.concatenate(histories), minlength=num_items)
+    paired = np.concatenate([ids for ids in histories if len(ids) > 1])
+    counts = np.bincount(paired, minlength=num_items)
     return ItemVectors(learned.vectors, learned.contexts, counts)
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)

@@ -20,6 +20,7 @@ def learn(
     clicks: Clicks,
     flags,
     *,
+    epochs: int | None = None,
     seed: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     workdir: str | Path | None = None,
@@ -33,8 +34,9 @@ def learn(
     Args:
         model: Built in the scope of its strategy; it is compiled here.
         clicks: What to learn from, and to choose by.
-        flags: Has `epochs`, `batch_size`, `learning_rate` and `seed`.
-        seed: Of the order of the events; by default that of the flags.
+        flags: Has `batch_size`, `learning_rate`, and `epochs` and `seed` where these are not given.
+        epochs: Passes over the events, over which the learning rate falls to 0.
+        seed: Of the order of the events.
         callbacks: More than early stopping.
         workdir: Folder for checkpoints: a run that has one goes on from there.
         jit_compile: Whether XLA compiles the steps, which takes longer than a tiny run.
@@ -43,8 +45,9 @@ def learn(
         The history of all epochs.
     """
     seed = flags.seed if seed is None else seed
+    epochs = epochs or flags.epochs
     data = rows(model, clicks.train, flags.batch_size, seed=seed)
-    steps = flags.epochs * data.steps
+    steps = epochs * data.steps
     with model.distribute_strategy.scope():
         rate = training.warmup_cosine(flags.learning_rate, steps, steps // 20)
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
@@ -55,7 +58,7 @@ def learn(
     return training.fit(
         model,
         data,
-        flags.epochs,
+        epochs,
         validation_data=rows(model, clicks.validation, ROWS),
         callbacks=[*callbacks, stopping],
         workdir=workdir,

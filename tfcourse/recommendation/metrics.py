@@ -216,6 +216,8 @@ def _checked(
     if weights.min() < 0:
         row = weights.argmin()
         raise ValueError(f"weights must be 0 or more, got {weights[row]} in row {row}")
+    if not weights.any():
+        raise ValueError(f"weights must be above 0 for some row, got only 0 in {len(labels)} rows")
     return labels, scores, weights
 
 

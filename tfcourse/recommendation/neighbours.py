@@ -8,12 +8,12 @@ import numpy as np
 from scipy import sparse
 
 from tfcourse.recommendation.interactions import (
-    Recommender,
     check_pairs,
     rating_matrix,
     rows_of,
     with_data,
 )
+from tfcourse.recommendation.recommender import Recommender
 from tfcourse.recommendation.similarity import (
     centre,
     keep_best,
@@ -100,7 +100,8 @@ class ItemNeighbours(_Neighbours):
         """Find the neighbours of every item."""
         super().__init__(ratings, of_items=True)
         turned = ratings.T.tocsr()
-        self.similar = nearest(centre(turned, similarity, row_means(ratings)), k, shrinkage)
+        centred = centre(turned, similarity, row_means(ratings))
+        self.similar = nearest(centred, k, shrinkage, similarity != "cosine")
 
     def fold_in(self, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         return (self.similar @ self._row(items, ratings).T).toarray()[:, 0]
@@ -129,7 +130,7 @@ class UserNeighbours(_Neighbours):
         self._similarity, self._k, self._shrinkage = similarity, k, shrinkage
         self._item_means = row_means(ratings.T.tocsr())
         centred = centre(ratings, similarity, self._item_means)
-        self.similar = nearest(centred, k, shrinkage)
+        self.similar = nearest(centred, k, shrinkage, similarity != "cosine")
         self._centred = centred.T.tocsr()
 
     def fold_in(self, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
@@ -144,8 +145,8 @@ class UserNeighbours(_Neighbours):
 
     def _similar_to(self, row: sparse.csr_array) -> sparse.csr_array:
         centred = powers(centre(row, self._similarity, self._item_means))
-        found = similarities(centred, powers(self._centred), self._shrinkage)
-        return keep_best(found, self._k)
+        everybody, in_common = powers(self._centred), self._similarity != "cosine"
+        return keep_best(similarities(centred, everybody, self._shrinkage, in_common), self._k)
 
     def _scores(self, users):
         return (self._parts[0] @ self.similar[users].T).toarray().T

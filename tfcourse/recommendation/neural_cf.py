@@ -17,7 +17,8 @@ from tfcourse.data.features import Category, check_features
 from tfcourse.recommendation.blocks import check_sizes, mlp
 from tfcourse.recommendation.embedding import embed, make_inputs
 
-# Length of a vector, units of the hidden layers; GMF has none.
+# Length of a vector, units of the hidden layers: the paper's GMF has n, its MLP 2 n and
+# (4 n, 2 n, n), for n from 8 to 64. One length for both is ours.
 SIZES = {
     "gmf": (16, (64, 32, 16)),
     "mlp": (16, (64, 32, 16)),
@@ -46,7 +47,8 @@ def build_neural_cf(
         user: The column of users.
         item: The column of items. The course's are `course.USER` and `course.MOVIE`.
         embedding_dim: Length of a vector; by default 16, in the course 10.
-        hidden_units: Of each hidden layer; by default (64, 32, 16), in the course (10, 10).
+        hidden_units: Of each hidden layer; by default (64, 32, 16), in the course (10, 10). GMF
+            has none.
         dropout: Rate after each hidden layer.
 
     Returns:
@@ -55,6 +57,9 @@ def build_neural_cf(
     Raises:
         ValueError: If no model can be built of these columns or sizes.
     """
+    for name, column in (("user", user), ("item", item)):
+        if not isinstance(column, Category):
+            raise ValueError(f"{name} must be a category, got {column!r}")
     check_features([user, item])
     dim, hidden = check_sizes(SIZES, kind, embedding_dim, hidden_units, dropout, word="kind")
     inputs = make_inputs([user, item])
@@ -73,7 +78,7 @@ def build_neural_cf(
         towers = zip(vectors("mlp_embedding"), ("user", "item"), strict=True)
         x, y = [mlp(vector, hidden, dropout=dropout, name=name) for vector, name in towers]
         parts.append(ops.sum(x * y, axis=1, keepdims=True))
-    x = layers.Concatenate(name="both")(parts) if len(parts) > 1 else parts[0]
+    x = layers.Concatenate(name="both")(parts)
     return keras.Model(inputs, layers.Dense(1, name="logits")(x), name=kind)
 
 

@@ -21,7 +21,7 @@ def rank_metrics(
     scores: Scores,
     held_out: Pairs,
     seen: Pairs | None = None,
-    k: tuple[int, ...] = (10, 100),
+    k: int | tuple[int, ...] = (10, 100),
 ) -> dict[str, float]:
     """Rank the whole catalogue for every user who has something held out.
 
@@ -30,7 +30,7 @@ def rank_metrics(
         held_out: Rows of users and of items, `(pairs,)` each: the relevant ones. What the user
             has seen too is not among them, since it can't be in a list.
         seen: Pairs that no list has: those of the training part.
-        k: Lengths of the lists.
+        k: Length of the lists, or several.
 
     Returns:
         Means over the users who have a relevant item: `hit_rate@k`, `recall@k`, `ndcg@k`,
@@ -41,8 +41,8 @@ def rank_metrics(
             is not finite, or no user has a relevant item.
     """
     users, relevant, seen = _prepared(held_out, seen)
-    sums = {}
-    for block, matrix in _blocks(scores, users, max(k), (relevant, seen)):
+    k, sums = _lengths(k), {}
+    for block, matrix in _blocks(scores, users, k, (relevant, seen)):
         matrix[_cells(block, seen)] = -np.inf
         rows, items = _cells(block, relevant)
         found = expected_places(matrix, rows, items, max(k))
@@ -52,7 +52,7 @@ def rank_metrics(
 
 
 def list_metrics(
-    lists: np.ndarray, users: np.ndarray, held_out: Pairs, k: tuple[int, ...] = (10, 100)
+    lists: np.ndarray, users: np.ndarray, held_out: Pairs, k: int | tuple[int, ...] = (10, 100)
 ) -> dict[str, float]:
     """Return what `rank_metrics` returns, from lists that were made elsewhere.
 
@@ -60,13 +60,17 @@ def list_metrics(
         lists: Items, the best first, filled up with -1, `(rows, at least max(k))`.
         users: Whose lists they are, `(rows,)`; users without a relevant item are left out.
         held_out: Rows of users and of items, the relevant ones.
-        k: Lengths of the lists.
+        k: Length of the lists, or several.
 
     Raises:
         ValueError: If the lists are shorter than k, have an item twice, or a user with a relevant
             item has no list.
     """
-    lists, users = np.asarray(lists), np.asarray(users)
+    lists, users, k = np.asarray(lists), np.asarray(users), _lengths(k)
+    if lists.ndim != 2 or len(lists) != len(users) or not len(users):
+        raise ValueError(
+            f"lists must have a row for each of {len(users)} users, at least one, got {lists.shape}"
+        )
     if max(k) > lists.shape[1] or min(k) < 1:
         raise ValueError(f"k must be from 1 to the lists' {lists.shape[1]} items, got {k}")
     wanted, relevant, _ = _prepared(held_out, None)
@@ -96,7 +100,7 @@ def top_lists(
 
     Args:
         scores: As for `rank_metrics`.
-        users: Rows of users, each once, `(rows,)`.
+        users: Rows of users, `(rows,)`.
         k: Length of a list.
         seen: Pairs that no list has.
 
@@ -110,7 +114,7 @@ def top_lists(
     users = np.asarray(users)
     seen = _sorted(seen, "seen")
     lists = []
-    for block, matrix in _blocks(scores, users, k, (seen,)):
+    for block, matrix in _blocks(scores, users, (k,), (seen,)):
         matrix[_cells(block, seen)] = -np.inf
         best = np.argpartition(matrix, -k, axis=1)[:, -k:]
         values = np.take_along_axis(matrix, best, axis=1)
@@ -122,6 +126,7 @@ def top_lists(
 
 def coverage(lists: np.ndarray, num_items: int) -> float:
     """Return the share of the catalogue that is in some list: `(rows, k)` -> 0 to 1."""
+    lists = np.asarray(lists)
     return len(np.unique(lists[lists >= 0])) / num_items
 
 
@@ -137,8 +142,13 @@ def popularity_bias(lists: np.ndarray, counts: np.ndarray) -> float:
 
     Returns:
         0: as popular as what they chose; 1: twice; below 0: less.
+
+    Raises:
+        ValueError: If no list has an item, or none was chosen.
     """
-    counts = np.asarray(counts, np.float64)
+    lists, counts = np.asarray(lists), np.asarray(counts, np.float64)
+    if not (lists >= 0).any() or not counts.any():
+        raise ValueError("lists and counts must have an item, got none")
     chosen = np.square(counts).sum() / counts.sum()
     return float(counts[lists[lists >= 0]].mean() / chosen - 1)
 
@@ -187,7 +197,7 @@ def sampled_rank_metrics(
 
 
 def _blocks(
-    scores: Scores, users: np.ndarray, depth: int, pairs: tuple[Pairs, ...]
+    scores: Scores, users: np.ndarray, k: tuple[int, ...], pairs: tuple[Pairs, ...]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield users and a copy of their scores, as many at a time as fit."""
     if not len(users):
@@ -207,15 +217,22 @@ def _blocks(
                 f"got {matrix.shape}"
             )
         if first == 0:
-            _check_catalogue(matrix.shape[1], depth, pairs)
+            _check_catalogue(matrix.shape[1], k, pairs)
         _check_finite(matrix, block)
         yield block, matrix
         first, count = first + count, max(1, SCORES // matrix.shape[1])
 
 
-def _check_catalogue(num_items: int, depth: int, pairs: tuple[Pairs, ...]) -> None:
-    if not 1 <= depth <= num_items:
-        raise ValueError(f"k must be from 1 to the catalogue's {num_items} items, got {depth}")
+def _lengths(k: int | tuple[int, ...]) -> tuple[int, ...]:
+    lengths = tuple(np.ravel(k).tolist())
+    if not lengths:
+        raise ValueError("k must have at least one length, got none")
+    return lengths
+
+
+def _check_catalogue(num_items: int, k: tuple[int, ...], pairs: tuple[Pairs, ...]) -> None:
+    if wrong := [length for length in k if not 1 <= length <= num_items]:
+        raise ValueError(f"k must be from 1 to the catalogue's {num_items} items, got {wrong[0]}")
     for _, items in pairs:
         if len(items) and (items.min() < 0 or items.max() >= num_items):
             wrong = items.min() if items.min() < 0 else items.max()
@@ -245,7 +262,10 @@ def _prepared(held_out: Pairs, seen: Pairs | None) -> tuple[np.ndarray, Pairs, P
 def _sorted(pairs: Pairs | None, name: str) -> Pairs:
     if pairs is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    users, items = (np.asarray(column).astype(np.int64) for column in pairs)
+    users, items = (np.asarray(column) for column in pairs)
+    if users.size and items.size and {users.dtype.kind, items.dtype.kind} - {"i", "u"}:
+        raise ValueError(f"{name} must be integers, got {users.dtype} and {items.dtype}")
+    users, items = users.astype(np.int64), items.astype(np.int64)
     if users.shape != items.shape or users.ndim != 1:
         raise ValueError(
             f"{name} must be rows of users and as many of items, got {users.shape} and "

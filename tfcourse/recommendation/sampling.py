@@ -9,6 +9,8 @@ subtracting log q (Yi et al., 2019, https://doi.org/10.1145/3298689.3346996).
 
 import numpy as np
 
+ROUNDS = 100  # of drawing again what was seen, before it is left out of what is drawn from
+
 
 def popularity(items: np.ndarray, num_items: int, alpha: float = 0.75) -> np.ndarray:
     """Return with which probability each item is drawn.
@@ -87,7 +89,7 @@ class NegativeSampler:
                 f"probabilities must be 0 or more and add up to 1, got {probabilities.sum()}"
             )
         self.num_items = len(probabilities)
-        self.drawable = probabilities > 0
+        self.probabilities = probabilities
         self.cumulated = np.cumsum(probabilities)
         self.cumulated /= self.cumulated[-1]
         users, items = (np.asarray(column, np.int64) for column in seen)
@@ -119,10 +121,14 @@ class NegativeSampler:
         drawn = self.draw((len(users), count))
         keys = users[:, None] * self.num_items
         wrong = np.argwhere(self._is_seen(keys + drawn))
-        while len(wrong):
+        for _ in range(ROUNDS):
             again = self.draw((len(wrong),))
             drawn[wrong[:, 0], wrong[:, 1]] = again
             wrong = wrong[self._is_seen(keys[wrong[:, 0], 0] + again)]
+        for row, place in wrong:
+            left = self.probabilities.copy()
+            left[self._is_seen(keys[row] + np.arange(self.num_items))] = 0
+            drawn[row, place] = self.rng.choice(self.num_items, p=left / left.sum())
         return drawn
 
     def _is_seen(self, keys: np.ndarray) -> np.ndarray:
@@ -133,12 +139,13 @@ class NegativeSampler:
 
     def _check_choice(self, users: np.ndarray) -> None:
         asked = np.unique(users)
-        drawable = self.seen[self.drawable[self.seen % self.num_items]]
-        first = np.searchsorted(drawable, asked * self.num_items)
-        last = np.searchsorted(drawable, (asked + 1) * self.num_items)
-        full = last - first >= self.drawable.sum()
+        drawable = self.probabilities > 0
+        seen = self.seen[drawable[self.seen % self.num_items]]
+        first = np.searchsorted(seen, asked * self.num_items)
+        last = np.searchsorted(seen, (asked + 1) * self.num_items)
+        full = last - first >= drawable.sum()
         if full.any():
             raise ValueError(
                 f"user {asked[full.argmax()]} must have an item to be drawn that was not seen, "
-                f"got {self.drawable.sum()} seen of {self.drawable.sum()}"
+                f"got {drawable.sum()} seen of {drawable.sum()}"
             )

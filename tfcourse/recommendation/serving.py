@@ -39,7 +39,8 @@ def export(model: keras.Model, pipeline: Pipeline, folder: str | Path) -> Path:
     Its signatures `serving_default` and `serve` take those columns that the model needs, by name:
     ids as texts `(rows,)`, numbers as float32 `(rows,)` with NaN for what is missing, histories as
     texts `(rows, any width)`, the newest first, "" where there is nothing. In a name, what is no
-    letter, digit or _ becomes _. They return `logit` and `probability`, both `(rows,)`; for a model
+    letter of A to Z, digit or _ becomes _; one that begins with no letter gets `column_` before it.
+    They return `logit` and `probability`, both `(rows,)`; for a model
     that ends in vectors, such as a tower, `vector`. The pipeline itself is beside it, in
     `assets.extra/pipeline.json`.
 
@@ -136,7 +137,8 @@ def hash_texts(texts: tf.Tensor, size: int) -> tf.Tensor:
 
 def _plain(name: str) -> str:
     """Return a name that a signature can have."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", name)
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return plain if plain[:1].isalpha() else f"column_{plain}"
 
 
 def _raw_spec(spec) -> tf.TensorSpec:

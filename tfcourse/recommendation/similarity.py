@@ -17,6 +17,8 @@ from tfcourse.recommendation.interactions import best, rows_of, with_data
 
 SIMILARITIES = ("adjusted_cosine", "cosine", "pearson")
 BLOCK = 2_000_000  # similarities that a thread has before it keeps the best
+ROUNDING = 1e-9  # of a rating: as much as a difference from a mean equal to it may be
+SMALLEST = 1e-30  # product of sums of squares
 
 
 class Powers(NamedTuple):
@@ -40,31 +42,48 @@ def row_means(matrix: sparse.csr_array) -> np.ndarray:
 
 
 def centre(matrix: sparse.csr_array, similarity: str, column_means: np.ndarray) -> sparse.csr_array:
-    """Subtract what a similarity leaves out: nothing, the columns' means, or the rows' own."""
-    if similarity == "cosine":
-        return with_data(matrix, matrix.data)
+    """Subtract what a similarity leaves out, and scale each row to length 1.
+
+    That changes no similarity, and in 32 bits neither the squares of large numbers overflow nor
+    those of small ones vanish.
+
+    Args:
+        matrix: Ratings.
+        similarity: "cosine" leaves out nothing, "adjusted_cosine" the means of the columns,
+            "pearson" those of the rows.
+        column_means: Of the matrix, or of that which it is to be compared with.
+    """
+    rows, x = rows_of(matrix), matrix.data.copy()
     if similarity == "adjusted_cosine":
-        return with_data(matrix, matrix.data - column_means[matrix.indices])
-    return with_data(matrix, matrix.data - row_means(matrix)[rows_of(matrix)])
+        x -= column_means[matrix.indices]
+    elif similarity == "pearson":
+        x -= row_means(matrix)[rows]
+    x[np.abs(x) <= ROUNDING * np.abs(matrix.data)] = 0
+    lengths = np.sqrt(np.bincount(rows, x**2, matrix.shape[0]))
+    return with_data(matrix, x / np.where(lengths > 0, lengths, 1)[rows])
 
 
-def similarities(rows: Powers, columns: Powers, shrinkage: float) -> np.ndarray:
+def similarities(
+    rows: Powers, columns: Powers, shrinkage: float, in_common: bool = True
+) -> np.ndarray:
     """Compare some rows with all.
 
     Args:
-        rows: `(some, n)`.
+        rows: `(some, n)`, of length 1.
         columns: All rows, turned: `(n, all)`.
         shrinkage: How many columns in common make half of a similarity count.
+        in_common: Whether the squares of a pair are summed over the columns in common only.
 
     Returns:
         n / (n + shrinkage) * sum(x y) / sqrt(sum(x^2) sum(y^2)), `(some, all)`.
     """
     result = (rows.values @ columns.values).toarray()
-    norms = (rows.squares @ columns.ones).toarray()
-    norms *= (rows.ones @ columns.squares).toarray()
+    if in_common:
+        norms = (rows.squares @ columns.ones).toarray()
+        norms *= (rows.ones @ columns.squares).toarray()
+        # Where two rows have nothing in common, 0 is divided by something.
+        result /= np.sqrt(np.maximum(norms, SMALLEST, out=norms), out=norms)
     common = (rows.ones @ columns.ones).toarray()
-    # Where two rows have nothing in common, 0 is divided by something.
-    result /= np.sqrt(np.maximum(norms, 1e-12, out=norms), out=norms)
     result *= common / np.maximum(common + shrinkage, 1)
     return result
 
@@ -81,13 +100,16 @@ def keep_best(found: np.ndarray, k: int) -> sparse.csr_array:
     return matrix
 
 
-def nearest(centred: sparse.csr_array, k: int, shrinkage: float) -> sparse.csr_array:
+def nearest(
+    centred: sparse.csr_array, k: int, shrinkage: float, in_common: bool
+) -> sparse.csr_array:
     """Find the `k` most similar other rows of every row, in as many threads as there are cores.
 
     Args:
         centred: `(rows, columns)`, from `centre`.
         k: How many at most; only what is similar at all, above 0, is a neighbour.
         shrinkage: As in `similarities`.
+        in_common: As there.
 
     Returns:
         The similarities `(rows, rows)`, with at most `k` in a row.
@@ -98,7 +120,7 @@ def nearest(centred: sparse.csr_array, k: int, shrinkage: float) -> sparse.csr_a
 
     def block(first: int) -> sparse.csr_array:
         some = slice(first, min(first + size, count))
-        found = similarities(Powers(*(part[some] for part in rows)), columns, shrinkage)
+        found = similarities(Powers(*(part[some] for part in rows)), columns, shrinkage, in_common)
         found[np.arange(len(found)), np.arange(count)[some]] = 0  # nobody is his own neighbour
         return keep_best(found, k)
 

@@ -4,6 +4,8 @@ import difflib
 import math
 import re
 
+import numpy as np
+
 from tfcourse.data.ratings import Ratings
 
 ARTICLES = "the|a|an|la|le|les|il|el|das|der|die"
@@ -16,7 +18,7 @@ def titles_of(ratings: Ratings) -> dict[str, str]:
     An item without a title is called by its id.
     """
     facts = ratings.item_facts
-    names = {str(item): str(item) for item in set(ratings.items.tolist())}
+    names = {str(item): str(item) for item in np.unique(ratings.items).tolist()}
     if "title" not in facts:
         return names
     years = facts.get("year", [math.nan] * len(facts["item"]))

@@ -4,8 +4,8 @@ A linear model of ids and of crosses of ids, beside a network of vectors; both a
 
     logit = sum_i w_i x_i  +  w . h_L  +  b
 
-x_i is 1 for the id that a row has in a column of the wide part, and h_L the last hidden layer of
-the deep part, which is that of Embedding + MLP.
+x_i is 1 for the id that a row has in a column of the wide part, 1 / n for each of the n ids of a
+history, and h_L the last hidden layer of the deep part, which is that of Embedding + MLP.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,7 @@ def build_wide_and_deep(
         features: The columns. The course's are `course.WIDE_AND_DEEP`.
         variant: "paper" or "course", which differ in their sizes alone.
         wide: Names of the columns of the wide part, which are crosses, categories or histories;
-            by default all crosses. The deep part has all other columns, and of these those that
-            are no crosses.
+            by default all crosses. The deep part has every column but the crosses among these.
         embedding_dim: Length of a vector; by default 16, in the course 10.
         hidden_units: Of each hidden layer; by default (128, 64), in the course (128, 128).
         dropout: Rate after each hidden layer.
@@ -56,7 +55,9 @@ def build_wide_and_deep(
     check_fields(features)
     dim, hidden = check_sizes(SIZES, variant, embedding_dim, hidden_units, dropout)
     shallow = _wide_features(features, wide)
-    deep = [feature for feature in features if not isinstance(feature, Cross)]
+    deep = [f for f in features if not (isinstance(f, Cross) and f in shallow)]
+    if not deep:
+        raise ValueError("features must have a column for the deep part, got none but crosses")
     check_fields(deep)
     inputs = make_inputs(features)
     weights = embed(shallow, inputs, 1, name="wide", spread=0.0)
@@ -75,6 +76,7 @@ def _wide_features(features: Sequence[Feature], wide: Sequence[str] | None) -> l
             raise ValueError("features must have a cross, or wide must name columns; got neither")
         return chosen
     with_ids = {f.name: f for f in features if not isinstance(f, Number)}
-    if not wide or any(name not in with_ids for name in wide):
-        raise ValueError(f"wide must name columns of {', '.join(with_ids)}, got {list(wide)}")
+    if not wide or not with_ids.keys() >= set(wide) or len(set(wide)) < len(wide):
+        known = ", ".join(with_ids)
+        raise ValueError(f"wide must name columns of {known}, each once, got {list(wide)}")
     return [with_ids[name] for name in wide]

@@ -11,7 +11,7 @@ from numbers import Integral
 import keras
 from keras import layers, ops
 
-from tfcourse.sequence.tokens import check_counts
+from tfcourse.sequence.tokens import check_counts, check_vocabulary
 
 POWERS = {"sum": 1, "squares": 2}
 
@@ -55,6 +55,7 @@ def build_tdnn(
     hidden_units: tuple[int, ...] = (8,),
     windows: tuple[int, ...] = (3, 5),
     evidence: str = "sum",
+    vocabulary_size: int | None = None,
 ) -> keras.Model:
     """Build a time-delay neural network, the first convolutional network in time.
 
@@ -66,35 +67,53 @@ def build_tdnn(
 
     Args:
         input_shape: `(frames, coefficients)`; frames may be `None`, for any number of at least
-            `sum(windows) - len(windows) + 1`: 7 by default.
+            `sum(windows) - len(windows) + 1`: 7 by default; of tokens, any number.
         num_classes: Number of classes, or `None` to end at the last hidden layer.
         hidden_units: Of each hidden layer but the last, which has a unit for each class.
         windows: Frames that a unit of each hidden layer sees.
         evidence: What is added up: "sum" the last units, as in the paper, or their "squares", in
             which a few windows that are sure outweigh many that are not.
+        vocabulary_size: Number of tokens, with the padding, if the frames are the vectors of
+            tokens, which are learned; `None` for frames as they are.
 
     Returns:
-        A model from frames `(batch, frames, coefficients)` to logits `(batch, num_classes)` or to
-        hidden units `(batch, frames left, units)`. The layers `stage1`, `stage2`, ... are the
-        hidden ones.
+        A model from frames `(batch, frames, coefficients)`, or from ids `(batch, frames)` with 0
+        for padding at the end, to logits `(batch, num_classes)` or to hidden units `(batch, frames
+        left, units)`. The layers `stage1`, `stage2`, ... are the hidden ones. What begins at a
+        token is evidence, and sees zeros beyond the end: padding changes nothing.
 
     Raises:
         ValueError: If the shape is none of frames or too short, or another argument makes no sense.
     """
     _check_windows(hidden_units, windows)
-    _check_frames(input_shape, sum(windows) - len(windows) + 1)
+    beyond = sum(windows) - len(windows)
+    _check_frames(input_shape, beyond + 1 if vocabulary_size is None else 1)
     if evidence not in list(POWERS):
         raise ValueError(f"evidence must be one of {list(POWERS)}, got {evidence!r}")
     units = hidden_units
     if num_classes is not None:
         check_counts({"num_classes": num_classes})
         units = (*hidden_units, num_classes)
-    x = inputs = keras.Input(input_shape, name="frames")
+    if vocabulary_size is None:
+        x = inputs = keras.Input(input_shape, name="frames")
+    else:
+        inputs, x = _tokens(input_shape, vocabulary_size, beyond)
     for number, (width, window) in enumerate(zip(units, windows, strict=False), start=1):
         x = layers.Conv1D(width, window, activation="sigmoid", name=f"stage{number}")(x)
     if num_classes is not None:
+        if vocabulary_size is not None:
+            x = ops.where(ops.not_equal(inputs, 0)[..., None], x, 0.5)  # which counts nothing
         x = Evidence(POWERS[evidence], name="logits")(x)
     return keras.Model(inputs, x, name="tdnn")
+
+
+def _tokens(input_shape: tuple[int | None, int], vocabulary_size: int, beyond: int):
+    """Return ids and their vectors: zeros at padding, and for some frames beyond the end."""
+    check_vocabulary(vocabulary_size)
+    ids = keras.Input(input_shape[:1], dtype="int32", name="ids")
+    x = layers.Embedding(vocabulary_size, input_shape[1], name="embedding")(ids)
+    x = x * ops.cast(ops.not_equal(ids, 0), x.dtype)[..., None]
+    return ids, layers.ZeroPadding1D((0, beyond), name="beyond")(x)
 
 
 def _check_windows(hidden_units: tuple[int, ...], windows: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ LEAST_STEPS = 50  # in an epoch: a small text has smaller steps
 def flatten(
     sentences: Sequence[Sequence[int]], vocabulary_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids of all sentences, and the number of the sentence that each is in."""
+    """Return the words of sentences that have two or more, and the number of each's sentence."""
     lengths = np.array([len(sentence) for sentence in sentences], np.int64)
     if not len(lengths) or lengths.max() < 2:
         raise ValueError("sentences must have one of two words or more, got none")
@@ -27,7 +27,9 @@ def flatten(
             f"ids must be from 0 to vocabulary_size - 1 = {vocabulary_size - 1}, "
             f"got {words[wrong.argmax()]} in sentence {number}"
         )
-    return words.astype(np.int32), np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    sentence = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    paired = lengths[sentence] > 1
+    return words[paired].astype(np.int32), sentence[paired]
 
 
 def batches(

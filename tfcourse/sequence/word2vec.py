@@ -35,7 +35,8 @@ class Word2Vec:
     """What was learned.
 
     Attributes:
-        vectors: x of each word, `(vocabulary_size, embedding_dim)`; 0 for one that never came.
+        vectors: x of each word, `(vocabulary_size, embedding_dim)`; 0 for one that never came with
+            another, which is nobody's neighbour.
         contexts: y of each word, of the same shape.
         losses: For each epoch the mean loss of a pair (of CBOW, of a word).
     """
@@ -48,7 +49,7 @@ class Word2Vec:
         """Return the cosines and ids of the k words that are most like a word, best first.
 
         Raises:
-            ValueError: If there is no such word, or there are fewer than k others.
+            ValueError: If there is no such word, or fewer than k others.
         """
         return self._nearest(self._directions([word])[0], [word], k)
 
@@ -56,7 +57,7 @@ class Word2Vec:
         """Return the cosines and ids of the k words that are to c as b is to a, best first.
 
         Raises:
-            ValueError: If there is no such word, or there are fewer than k others.
+            ValueError: If there is no such word, or fewer than k others.
         """
         of_a, of_b, of_c = self._directions([a, b, c])
         return self._nearest(of_b - of_a + of_c, [a, b, c], k)
@@ -65,13 +66,17 @@ class Word2Vec:
         size = len(self.vectors)
         if wrong := [word for word in words if not 0 <= word < size]:
             raise ValueError(f"a word must be from 0 to {size - 1}, got {wrong[0]}")
-        return _normalised(self.vectors[list(words)])
+        directions = _normalised(self.vectors[list(words)])
+        if not (came := directions.any(axis=1)).all():
+            raise ValueError(f"a word must have a vector, got {words[int(np.argmin(came))]}")
+        return directions
 
     def _nearest(self, vector: np.ndarray, but: Sequence[int], k: int):
-        others = len(self.vectors) - len(set(but))
+        came = self.vectors.any(axis=1)
+        others = int(came.sum()) - len(set(but))
         if not 1 <= k <= others:
-            raise ValueError(f"k must be from 1 to the {others} other words, got {k}")
-        cosines = _normalised(self.vectors) @ _normalised(vector)
+            raise ValueError(f"k must be from 1 to the {others} others that were learned, got {k}")
+        cosines = np.where(came, _normalised(self.vectors) @ _normalised(vector), -np.inf)
         cosines[list(but)] = -np.inf
         best = np.argsort(-cosines, kind="stable")[:k]
         return cosines[best], best

@@ -78,6 +78,13 @@ def check_fit(model: keras.Model, step, jit_compile: bool | str) -> None:
                 "jit_compile must be False for BatchNormalization on several replicas, "
                 f"which is in layer {norms[0]!r}"
             )
+        # Their loops keep lists of tensors, which XLA hands to nobody.
+        loops = [x.name for x in layers if isinstance(x, keras.layers.RNN)]
+        if loops:
+            raise ValueError(
+                "jit_compile must be False for recurrent layers on several replicas, "
+                f"such as {loops[0]!r}"
+            )
     own_loss = type(model).compute_loss is not keras.Model.compute_loss
     if replicas > 1 and own_loss and model.losses:
         raise ValueError(

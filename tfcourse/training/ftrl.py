@@ -35,7 +35,8 @@ class FtrlAdagrad(_RowSparse, keras.optimizers.Adagrad):
         l1: Below which z makes no weight.
         l2: Of FTRL, how much weights are shrunk.
         **settings: Those of `keras.optimizers.Adagrad`. `initial_accumulator_value`, where n
-            begins, is both parts'.
+            begins, is both parts'; `weight_decay` is Adagrad's, and of tables reaches the rows
+            that are looked up.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class FtrlAdagrad(_RowSparse, keras.optimizers.Adagrad):
         index = self._get_variable_index(variable)
         n, z = self._accumulators[index], self._sums[index]
         parts = [None if table is None else _read(table, ids) for table in (n, z, variable)]
+        parts[2] -= parts[2] * (self._decay(variable) * learning_rate)
         self._assign_all((n, z, variable), self._updated(*parts, gradient, learning_rate), ids)
 
     def update_all(self, gradient, variable, learning_rate) -> None:
@@ -81,6 +83,10 @@ class FtrlAdagrad(_RowSparse, keras.optimizers.Adagrad):
         slots = (self._accumulators[index], self._sums[index], variable)
         parts = [None if slot is None else ops.convert_to_tensor(slot) for slot in slots]
         self._assign_all(slots, self._updated(*parts, gradient, learning_rate))
+
+    def _decay(self, variable) -> float:
+        matched = self._sums[self._get_variable_index(variable)] is not None
+        return 0.0 if matched else super()._decay(variable)
 
     def get_config(self):
         own = {"ftrl": self.ftrl, "ftrl_factor": self.ftrl_factor, "l1": self.l1, "l2": self.l2}

@@ -5,6 +5,7 @@ graph pays that once for many steps. Three graphs lie in one another: the step o
 step of all replicas (`strategy.run`), and the loop.
 """
 
+import re
 from collections.abc import Callable
 
 import keras
@@ -224,7 +225,13 @@ class StreamLoop(_Loop):
             logs = [self.one(batch) for _, batch in zip(range(count), self.iterator, strict=False)]
             done, logs = len(logs), logs[-1] if logs else None
         else:
-            done, logs = self._many(self.iterator, tf.constant(count))
+            try:
+                done, logs = self._many(self.iterator, tf.constant(count))
+            except tf.errors.InvalidArgumentError as error:
+                # What a generator raised, such as a bad row, comes wrapped in a listing.
+                if found := re.search(r"^ValueError: (.+)$", error.message, re.MULTILINE):
+                    raise ValueError(found[1]) from error
+                raise
         self.position += int(done)
         return int(done), logs
 

@@ -76,12 +76,17 @@ def forward(model: keras.Model, x, training: bool):
 
     Args:
         model: Any model.
-        x: A tensor or a structure of tensors, `(rows, ...)`.
+        x: A tensor or a structure of tensors, `(rows, ...)`; of a dict, a model takes the columns
+            that it has inputs for.
         training: Passed to the model.
 
     Returns:
         The model's output for the rows of `x`.
     """
+    own = getattr(model, "_inputs_struct", None)
+    if isinstance(own, dict) and isinstance(x, dict) and own.keys() <= x.keys():
+        # With one column too many, Keras gives columns to inputs by the order of their names.
+        x = {name: x[name] for name in own}
     arguments = {"training": training} if model._call_has_training_arg else {}
     if replicas.count() == 1 or keras.tree.flatten(x)[0].shape[0] is not None:
         return whole_batch.call_model(model, x, **arguments)

@@ -61,6 +61,6 @@ def _may_gain(model: keras.Model) -> bool:
         names = [kind.__name__ for kind in type(layer).__mro__]
         if any("Conv" in name for name in names) or "HubLayer" in names:
             return False
-        if several and isinstance(layer, keras.layers.BatchNormalization):
+        if several and isinstance(layer, keras.layers.BatchNormalization | keras.layers.RNN):
             return False
     return True
