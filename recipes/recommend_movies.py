@@ -13,9 +13,9 @@ Of each user of MovieLens-100k the last liked film is for testing, the one befor
 epoch. The towers learn by `InBatchSoftmax`, from the history and the user's facts. The ranker, from
 the history and from how near the towers see user and film, learns to tell the film that was liked
 next from films that the towers had offered instead: what it will be asked about. `served/` has both
-as SavedModels of raw values. In `films.png` the towers part new films from old ones, and drama from
-action; in `attention.png` the weights depend on the film of the history, by up to a half, and
-hardly on the candidate: a few thousand likes teach the ranker no more.
+as SavedModels of raw values. In `films.png` the towers part films of 1996 and 1997 from most older
+ones, and drama from action; in `attention.png` the weights depend on the film of the history, by up
+to two thirds, and hardly on the candidate: fifty thousand likes teach the ranker no more.
 
 Expected: the liked film is among the ten of 0.187 of the users (standard deviation 0.011 over three
 seeds; a full run fails below 0.153). The towers alone have 0.172, the films most often liked 0.093.
@@ -33,6 +33,7 @@ from tfcourse.data.last_likes import LastLikes, hold_out_last_likes
 from tfcourse.data.pipeline import Normalised, Pipeline, Sequence, Vocabulary
 from tfcourse.recommendation import InBatchSoftmax, build_din, build_two_tower, serving, vectors_of
 from tfcourse.recommendation.clicks import digest_of, load_ratings, with_values
+from tfcourse.recommendation.learning import by_xla
 from tfcourse.recommendation.metrics import list_metrics, top_lists
 from tfcourse.recommendation.sampling import in_batch_log_q
 from tfcourse.recommendation.titles import find_title, genres_of, titles_of
@@ -77,7 +78,7 @@ def learn(run, phase: str, model: keras.Model, loss, parts: list[InMemory]) -> N
             training.MovingAverageStopping("val_loss", decay=0.0, patience=2),
         ],
         workdir=run.folder / phase,
-        jit_compile=not run.flags.smoke,  # compiling takes longer than a tiny run
+        jit_compile=not run.flags.smoke and by_xla(model),  # compiling outlasts a tiny run
     )
 
 

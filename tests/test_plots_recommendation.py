@@ -72,13 +72,12 @@ def test_attention_is_blue_above_zero_and_red_below(tmp_path):
     plots.attention_map([[1.00, 1.01]], ["a", "b"], ["c"], tmp_path / "c.png")
     one_side = pixels(tmp_path / "c.png")
     assert near(one_side, "#67001f") == 0
-    # Two cells that are nearly equal have nearly the same colour.
-    assert near(one_side, "#053061") > 2 * 0.9 * near(one_side[:, :, :], "#053061") / 2
+    assert near(one_side, "#f7f7f7") < 1000  # the colours' zero, not a cell that is nearly as large
     rim = [image[:8], image[-8:], image[:, :8], image[:, -8:]]
     assert all((side == 255).all() for side in rim)
 
 
-def test_honest_odds_lie_on_the_diagonal(tmp_path, monkeypatch):
+def test_honest_probabilities_lie_on_the_diagonal(tmp_path, monkeypatch):
     """The points that are drawn, not only that there is a picture."""
     from matplotlib.axes import Axes
 

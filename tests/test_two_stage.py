@@ -105,6 +105,25 @@ def test_attention_has_a_row_for_each_item_and_no_padding(stages):
     alone = stages.attention(["3"], ["30"])
     np.testing.assert_allclose(weights[1, 1], alone[0, 0], rtol=1e-5)
     assert weights[0, 1] != weights[1, 1]
+    with pytest.raises(ValueError) as error:
+        stages.attention(["3"], ["9", "no such film"])
+    assert str(error.value) == "items must be in the catalogue, got 'no such film'"
+
+
+def test_what_was_liked_may_have_left_the_catalogue(stages, catalogue):
+    """Films 1 to 30 are offered no more; a history still has them, and they are no reason."""
+    left = {name: column[30:] for name, column in catalogue.items()}
+    parts = (stages.user_tower, stages.ranker, stages.pipeline, stages.vectors[30:], left)
+    found = TwoStage(*parts).recommend(["7", "40", "3"], k=8)
+    assert min(int(line.item) for line in found) > 30
+    assert {line.because for line in found} == {"40"}
+    assert {line.because for line in TwoStage(*parts).recommend(["7"], k=8)} == {None}
+
+
+def test_an_unknown_fact_is_one_line(stages):
+    with pytest.raises(ValueError) as error:
+        stages.recommend(["7"], {"aeg": 30})
+    assert str(error.value) == "facts must be among age, got 'aeg'"
 
 
 def test_too_long_a_list_is_one_line(stages):
@@ -115,8 +134,8 @@ def test_too_long_a_list_is_one_line(stages):
         stages.recommend(["1"], k=5, candidates=4)
 
 
-def test_saved_and_loaded_it_says_the_same(stages, catalogue, tmp_path):
+def test_saved_and_loaded_it_says_the_same(stages, tmp_path):
     stages.save(tmp_path)
-    again = TwoStage.load(tmp_path, catalogue)
+    again = TwoStage.load(tmp_path)
     asked = (["7", "3", "12"], {"age": 1 + USERS})
     assert again.recommend(*asked) == stages.recommend(*asked)

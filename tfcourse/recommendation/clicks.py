@@ -145,7 +145,8 @@ def load_clicks(
         ratings: In order of time.
         split: "time": the first 80 % of the events to learn from, 10 % to choose by, the last 10 %
             to test; "random": the same shares; "last": of each user the last event to test, the
-            one before it to choose by.
+            one before it to choose by. Statistics count all earlier events: only with "time" are
+            none of the test part among those of an event that is learned from.
         like: The least rating whose label is 1.
         history_length: How many liked items a history has.
         unknown: In which share of the training events the user's id is taken for unknown: users

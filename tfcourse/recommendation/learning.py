@@ -39,7 +39,7 @@ def learn(
         seed: Of the order of the events.
         callbacks: More than early stopping.
         workdir: Folder for checkpoints: a run that has one goes on from there.
-        jit_compile: Whether XLA compiles the steps, which takes longer than a tiny run.
+        jit_compile: Whether XLA may compile the steps, which takes longer than a tiny run.
 
     Returns:
         The history of all epochs.
@@ -62,8 +62,13 @@ def learn(
         validation_data=rows(model, clicks.validation, ROWS),
         callbacks=[*callbacks, stopping],
         workdir=workdir,
-        jit_compile=jit_compile,
+        jit_compile=jit_compile and by_xla(model),
     )
+
+
+def by_xla(model: keras.Model) -> bool | str:
+    """Return a `jit_compile` that suits a model: on several replicas XLA can't compile all."""
+    return "auto" if model.distribute_strategy.num_replicas_in_sync > 1 else True
 
 
 def answers(model: keras.Model, part: Part) -> np.ndarray:
