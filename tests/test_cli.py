@@ -12,6 +12,8 @@ import pytest
 
 from tfcourse import catalogue, cli, doctor, runs
 from tfcourse.flags import read_flags
+from tfcourse.sequence import build_tdnn
+from tfcourse.summary import show
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,10 +75,14 @@ def test_every_builder_says_what_its_flags_mean():
         parser = argparse.ArgumentParser()
         words = {"vgg": "--depth 16", "resnet": "--depth 50", "densenet": "--depth 121"}
         words |= {"cifar_resnet": "--depth 20", "efficientnet_lite": "--variant 0"}
-        words |= {"neural_cf": "--kind gmf"}
+        words |= {"neural_cf": "--kind gmf", "language_model": "--cell gru --vocabulary-size 9"}
+        words |= {"rnn": "--cell gru --vocabulary-size 9 --num-classes 2"}
+        words |= {"textcnn": "--variant rand --vocabulary-size 9 --num-classes 2"}
         read_flags(parser, builder, words.get(builder.name, "").split())
         names = {action.dest for action in parser._actions} - {"help"}
-        columns = re.compile("Feature|Category|Sequence|Mapping|Pairs")  # which no flag can carry
+        columns = re.compile(
+            "Feature|Category|Sequence|Mapping|Pairs|ndarray"
+        )  # which no flag can carry
         expected = {name for name, kind, _ in builder.parameters if not columns.search(kind)}
         assert names == expected, builder.name
         assert all(action.help for action in parser._actions), builder.name
@@ -96,12 +102,22 @@ def test_flags_become_arguments():
     lenet = catalogue.find_builder("lenet")
     given = read_flags(argparse.ArgumentParser(), lenet, ["--image-size", "32"])
     assert given == {"input_shape": (32, 32, 1)}
+    tdnn = catalogue.find_builder("tdnn")
+    given = read_flags(argparse.ArgumentParser(), tdnn, ["--frames", "20"])
+    assert given == {"input_shape": (20, 16)}
 
 
 def test_summary_of_a_model():
     done = tfcourse("summary", "lenet", "--num-classes", "7")
     assert done.returncode == 0, done.stderr
     assert "\nhead    7 " in done.stdout
+
+
+def test_summary_of_a_model_of_frames(capsys):
+    show(build_tdnn())
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["tdnn,", "input", "15", "x", "16"]
+    assert lines[-1] == ["total", "518"]  # 392 + 123 and the gains of the three outputs
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,8 @@ class Files:
 def opened(name: str, folder: str | Path | None) -> Iterator[Files]:
     """Give the files of a data set, fetched if need be."""
     path = _path(name) if folder is None else Path(folder)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or folder: {path}")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as root:
             yield _files(path, root, root.namelist())
