@@ -71,7 +71,8 @@ def _kept(graph: StepGraph) -> tuple[int, tuple[str, ...]]:
             kept |= {x.name: x for x in op.inputs if x.op.name not in backward}
     total, uncounted = 0, set()
     for tensor in kept.values():
-        if tensor.op.type in NOT_KEPT or tensor.dtype == tf.resource:
+        # A list that is still empty is one that the gradient itself fills.
+        if tensor.op.type in (*NOT_KEPT, *LISTS) or tensor.dtype == tf.resource:
             continue
         size = _size(graph, tensor)
         total += size or 0
