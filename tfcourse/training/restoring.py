@@ -78,10 +78,16 @@ def unknown_variables(graph, known: list[tf.Variable]) -> list[tf.Variable]:
     return sorted(unknown, key=_in_order_of_making)  # a graph's order differs between processes
 
 
-def _in_order_of_making(variable) -> list[tuple[str, int]]:
-    """Compare names by words and numbers: Keras names things dense, dense_1, ... dense_10."""
+def _in_order_of_making(variable) -> tuple[list[tuple[str, int]], int]:
+    """Compare names by words and numbers: Keras names things dense, dense_1, ... dense_10.
+
+    Two optimizers of Keras 3.13 have the same name: then the number that TensorFlow gives to each
+    variable as it is made tells theirs apart.
+    """
     words = re.findall(r"([^_/]+)(?:_(\d+)(?![^_/]))?", variable.name.partition(":")[0])
-    return [(word, int(number or 0)) for word, number in words]
+    part = getattr(variable, "values", (variable,))[0]
+    number = int(part._unique_id.rpartition("_")[2])
+    return [(word, int(count or 0)) for word, count in words], number
 
 
 def _container(variable):
