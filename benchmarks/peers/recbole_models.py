@@ -57,6 +57,73 @@ def write_items(clicks, folder):
     write_table(folder / "clicks.item", columns)
 
 
+def write_tables(clicks, folder, is_din):
+    """Write what a model reads; return which columns RecBole is to load."""
+    history = clicks.of("history")[0][0]
+    # RecBole's sequential models know users, items and histories by these names alone.
+    names = {"user": "user_id", "item": "item_id"}
+    columns = ["user_id", "item_id", history, "label"]
+    if is_din:
+        names[history] = columns[2] = "item_id_list"
+        write_parts(clicks, folder, {"user", "item", history}, names)
+        write_items(clicks, folder)
+        return {"inter": columns, "item": ["item_id", *FACTS]}
+    write_parts(clicks, folder, None, names)
+    columns += [f[1] for f in clicks.features if names.get(f[1], f[1]) not in columns]
+    return {"inter": columns}
+
+
+def settings_of(clicks, is_din, columns, seed):
+    """Say in RecBole's words how the networks are built and trained."""
+    settings = clicks.settings
+    of_din = {
+        "alias_of_item_id": ["item_id_list"],
+        "ITEM_LIST_LENGTH_FIELD": "item_length",
+        "LIST_SUFFIX": "_list",
+        "MAX_ITEM_LIST_LENGTH": clicks.of("history")[0][3],
+    }
+    return {
+        "data_path": ".",
+        "benchmark_filename": list(PARTS.values()),
+        "LABEL_FIELD": "label",
+        "load_col": columns,
+        "numerical_features": [] if is_din else [name for (name,) in clicks.of("number")],
+        "normalize_all": False,
+        "embedding_size": settings["embedding_dim"],
+        "mlp_hidden_size": settings["din_units" if is_din else "hidden_units"],
+        "dropout_prob": 0.0,
+        "learning_rate": settings["learning_rate"],
+        "train_batch_size": settings["batch_size"],
+        "train_neg_sample_args": None,
+        "epochs": settings["epochs"],
+        "stopping_step": settings["patience"],
+        "eval_args": {"group_by": None, "order": "TO" if is_din else "RO", "mode": "labeled"},
+        "metrics": ["AUC", "LogLoss"],
+        "valid_metric": "AUC",
+        "seed": seed,
+        "use_gpu": False,
+        "show_progress": False,
+        "state": "ERROR",
+    } | (of_din if is_din else {})
+
+
+def train(name, settings, seed):
+    """Train and test in the order of RecBole's quick start, which imports Ray and is left out."""
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, get_trainer, init_seed
+
+    config = Config(model=name, dataset="clicks", config_dict=settings)
+    init_seed(seed, True)
+    parts = data_preparation(config, create_dataset(config))
+    init_seed(seed, True)
+    model = get_model(name)(config, parts[0]._dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
+    best, _ = trainer.fit(*parts[:2], verbose=False, show_progress=False)
+    found = trainer.evaluate(parts[2], load_best_model=True, show_progress=False)
+    return {"validation": float(best), "test": float(found["auc"])}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model", choices=("deepfm", "din"))
@@ -64,70 +131,15 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     sys.argv = sys.argv[:1]  # RecBole reads the command line as well
-    from recbole.config import Config
-    from recbole.data import create_dataset, data_preparation
-    from recbole.utils import get_model, get_trainer, init_seed
-
-    clicks = Clicks(flags.clicks)
-    settings, history = clicks.settings, clicks.of("history")[0][0]
-    numbers = [name for (name,) in clicks.of("number")]
-    is_din = flags.model == "din"
+    clicks, is_din = Clicks(flags.clicks), flags.model == "din"
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         folder = Path("clicks")
         folder.mkdir()
-        # RecBole's sequential models know users, items and histories by these names alone.
-        names = {"user": "user_id", "item": "item_id"} | (
-            {history: "item_id_list"} if is_din else {}
-        )
-        write_parts(clicks, folder, {"user", "item", history} if is_din else None, names)
-        columns = ["user_id", "item_id", names.get(history, history), "label"]
-        if is_din:
-            write_items(clicks, folder)
-        else:
-            columns += [f[1] for f in clicks.features if names.get(f[1], f[1]) not in columns]
-        config = {
-            "data_path": ".",
-            "benchmark_filename": list(PARTS.values()),
-            "LABEL_FIELD": "label",
-            "load_col": {"inter": columns} | ({"item": ["item_id", *FACTS]} if is_din else {}),
-            "numerical_features": [] if is_din else numbers,
-            "normalize_all": False,
-            "embedding_size": settings["embedding_dim"],
-            "mlp_hidden_size": settings["din_units" if is_din else "hidden_units"],
-            "dropout_prob": 0.0,
-            "learning_rate": settings["learning_rate"],
-            "train_batch_size": settings["batch_size"],
-            "train_neg_sample_args": None,
-            "epochs": settings["epochs"],
-            "stopping_step": settings["patience"],
-            "eval_args": {"group_by": None, "order": "TO" if is_din else "RO", "mode": "labeled"},
-            "metrics": ["AUC", "LogLoss"],
-            "valid_metric": "AUC",
-            "seed": flags.seed,
-            "use_gpu": False,
-            "show_progress": False,
-            "state": "ERROR",
-        }
-        if is_din:
-            config["alias_of_item_id"] = ["item_id_list"]
-            config["ITEM_LIST_LENGTH_FIELD"] = "item_length"
-            config["LIST_SUFFIX"] = "_list"
-            config["MAX_ITEM_LIST_LENGTH"] = clicks.of("history")[0][3]
-        # In the order of RecBole's quick start, which imports Ray and is therefore left out.
-        name = {"deepfm": "DeepFM", "din": "DIN"}[flags.model]
-        config = Config(model=name, dataset="clicks", config_dict=config)
-        init_seed(flags.seed, True)
-        data = create_dataset(config)
-        train, validation, test = data_preparation(config, data)
-        init_seed(flags.seed, True)
-        model = get_model(name)(config, train._dataset)
-        trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
-        best, _ = trainer.fit(train, validation, verbose=False, show_progress=False)
-        found = trainer.evaluate(test, load_best_model=True, show_progress=False)
-        reached = {"validation": best, "test": found["auc"]}
+        settings = settings_of(clicks, is_din, write_tables(clicks, folder, is_din), flags.seed)
+        reached = train("DIN" if is_din else "DeepFM", settings, flags.seed)
         os.chdir("/")
-    print(json.dumps({key: float(value) for key, value in reached.items()}), file=ANSWERS)
+    print(json.dumps(reached), file=ANSWERS)
 
 
 if __name__ == "__main__":
