@@ -114,3 +114,6 @@ def test_a_run_leaves_what_serves(recipe, tmp_path, capsys):
 
     assert recipe("--user", "99") == 2
     assert capsys.readouterr().err == "tfcourse: user must be one of the data, got 99\n"
+    assert recipe("--user", "99", "--workdir", "other") == 2  # before anything is trained
+    assert capsys.readouterr().err == "tfcourse: user must be one of the data, got 99\n"
+    assert not (tmp_path / "other").exists()
