@@ -57,8 +57,11 @@ class Comparison(layers.Layer):
         of_history, of_target, of_difference, of_product = ops.split(self.kernel, 4)
         pairs = ops.concatenate([history, history * target[:, None]], axis=-1)
         moving = ops.concatenate([of_history + of_difference, of_product], axis=0)
-        fixed = ops.matmul(target, of_target - of_difference) + self.bias
-        return ops.matmul(pairs, moving) + fixed[:, None]
+        # As the weight of a 1 beside the target, the bias has its gradient from a small product;
+        # XLA on a CPU is slow at the sum over all rows of all histories.
+        of_target = ops.concatenate([of_target - of_difference, self.bias[None]], axis=0)
+        target = ops.concatenate([target, ops.ones_like(target[:, :1])], axis=-1)
+        return ops.matmul(pairs, moving) + ops.matmul(target, of_target)[:, None]
 
     def compute_output_shape(self, history_shape, target_shape):
         return (*history_shape[:-1], self.units)
