@@ -26,18 +26,21 @@ SETTINGS = {
 }
 
 
-def load() -> Clicks:
-    """Return MovieLens-100k, split by time, as the recipe predict_clicks has it."""
-    return load_clicks(load_movielens())
+def load(ratings: int | None = None) -> Clicks:
+    """Return MovieLens-100k, split by time, as the recipe predict_clicks has it.
+
+    Args:
+        ratings: How many; by default all.
+    """
+    return load_clicks(load_movielens().take(slice(ratings)))
 
 
-def hand_over(clicks: Clicks, path: Path, rows: int | None = None) -> None:
+def hand_over(clicks: Clicks, path: Path) -> None:
     """Write columns and labels for scripts that know nothing of tfcourse.
 
     Args:
         clicks: The data.
         path: The `.npz` file.
-        rows: How many of each part; by default all.
     """
     arrays = {
         "features": np.array(json.dumps([_plain(f) for f in clicks.features])),
@@ -46,8 +49,8 @@ def hand_over(clicks: Clicks, path: Path, rows: int | None = None) -> None:
     for name in ("train", "validation", "test"):
         part = getattr(clicks, name)
         for column in (f.name for f in clicks.features):
-            arrays[f"{name}.{column}"] = part.columns[column][:rows]
-        arrays[f"{name}.label"] = part.labels[:rows, 0]
+            arrays[f"{name}.{column}"] = part.columns[column]
+        arrays[f"{name}.label"] = part.labels[:, 0]
     np.savez(path, **arrays)
 
 

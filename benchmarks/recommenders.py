@@ -51,13 +51,12 @@ def ours(name: str, features, data: InMemory, jit_compile: bool):
 
 def main() -> int:
     benchmark = Benchmark(__doc__)
-    clicks = load()
-    rows = 2_000 if benchmark.quick else None
-    columns = {f.name: clicks.train.columns[f.name][:rows] for f in clicks.features}
-    data = InMemory(columns, clicks.train.labels[:rows], SETTINGS["batch_size"])
+    clicks = load(2_500 if benchmark.quick else None)
+    columns = {f.name: clicks.train.columns[f.name] for f in clicks.features}
+    data = InMemory(columns, clicks.train.labels, SETTINGS["batch_size"])
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "clicks.npz"
-        hand_over(clicks, file, rows)
+        hand_over(clicks, file)
         for name in REQUIRED:
             compare(benchmark, name, clicks.features, data, file)
     return benchmark.status()
