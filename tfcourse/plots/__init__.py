@@ -16,10 +16,15 @@ from tfcourse.plots.basics_compare import (
 from tfcourse.plots.classification import RIGHT, WRONG, confusion_matrix, prediction_grid
 from tfcourse.plots.comparison import accuracy_against_cost
 from tfcourse.plots.curves import accuracy_against_labels, learning_curves, learning_rate_curve
+from tfcourse.plots.depth import accuracy_against_size
 from tfcourse.plots.inside import feature_maps, filter_grid, heat_maps
+from tfcourse.plots.language import surprising_text, temperature_curve
 from tfcourse.plots.recommendation import attention_map, calibration_curve, embedding_map
 from tfcourse.plots.regularisation import accuracy_gaps
 from tfcourse.plots.restoration import image_rows
+from tfcourse.plots.spectra import shift_curves, spectra
+from tfcourse.plots.texts import word_effects
+from tfcourse.plots.translation import alignment_maps
 
 __all__ = [
     "COLORS",
@@ -27,7 +32,9 @@ __all__ = [
     "WRONG",
     "accuracy_against_cost",
     "accuracy_against_labels",
+    "accuracy_against_size",
     "accuracy_gaps",
+    "alignment_maps",
     "attention_map",
     "calibration_curve",
     "confusion_matrix",
@@ -46,5 +53,10 @@ __all__ = [
     "prediction_grid",
     "predictions",
     "same_curve",
+    "shift_curves",
+    "spectra",
     "split_scores",
+    "surprising_text",
+    "temperature_curve",
+    "word_effects",
 ]
