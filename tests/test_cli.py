@@ -78,6 +78,9 @@ def test_every_builder_says_what_its_flags_mean():
         words |= {"neural_cf": "--kind gmf", "language_model": "--cell gru --vocabulary-size 9"}
         words |= {"rnn": "--cell gru --vocabulary-size 9 --num-classes 2"}
         words |= {"textcnn": "--variant rand --vocabulary-size 9 --num-classes 2"}
+        words |= {"transformer": "--source-vocabulary-size 9"}
+        words |= {"seq2seq": "--attention luong --source-vocabulary-size 9"}
+        words["seq2seq"] += " --target-vocabulary-size 9"
         read_flags(parser, builder, words.get(builder.name, "").split())
         names = {action.dest for action in parser._actions} - {"help"}
         columns = re.compile(

@@ -24,8 +24,10 @@ from tfcourse.recommendation import (
 from tfcourse.sequence import (
     build_language_model,
     build_rnn,
+    build_seq2seq,
     build_tdnn,
     build_textcnn,
+    build_transformer,
 )
 from tfcourse.vision import (
     build_alexnet,
@@ -172,6 +174,23 @@ COUNTS = [
     # (3 * 16 + 1) * 8, (5 * 8 + 1) * 3, and a threshold for each class.
     (build_tdnn, (), 392 + 123 + 3, 392 + 123 + 3),
     (partial(build_tdnn, vocabulary_size=50), (), 800 + 518, 800 + 518),
+    # Vectors of 50 words and 60; three GRUs of (256 + 256 + 2) * 3 * 256 = 394,752; 513 * 256 =
+    # 131,328 to begin, 257 * 60 = 15,420 at the end. With attention 512 * 256 for keys and 769 *
+    # 256 to combine; Bahdanau's has 257 * 256 more for scores, and 512 * 768 for contexts read.
+    (build_seq2seq, ("none", 50, 60), 28_160 + 1_331_004, 1_359_164),
+    (build_seq2seq, ("luong", 50, 60), 1_359_164 + 131_072 + 196_864, 1_687_100),
+    (build_seq2seq, ("bahdanau", 50, 60), 1_687_100 + 65_792 + 393_216, 2_146_108),
+    # The paper's base: 37,000 * 512; six blocks of 4 * 512^2, 512 * 2048 * 2 + 2048 + 512 and two
+    # norms of 1,024 to read; six of twice the heads and three norms to write. Table 3 has 65
+    # million: as in all its rows 2 million more, which is what a table of 41,000 tokens would have.
+    (build_transformer, (37_000,), 18_944_000 + 18_902_016 + 25_199_616, 63_045_632),
+    # Two vocabularies: the 7,000 of the target are also the matrix of the logits.
+    (
+        partial(build_transformer, num_layers=1),
+        (9_000, 7_000),
+        16_000 * 512 + 3_150_336 + 4_199_936,
+        16_000 * 512 + 3_150_336 + 4_199_936,
+    ),
 ]
 
 

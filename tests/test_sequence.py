@@ -160,6 +160,22 @@ def test_states_are_those_of_packed_sequences_in_torch(cell):
     np.testing.assert_allclose(np.asarray(model(IDS))[rows], states @ kernel + bias, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda vectors: build_rnn("gru", 9, 3, vectors=vectors, **small),
+        lambda vectors: build_tdnn((None, 4), vocabulary_size=9, vectors=vectors),
+    ],
+    ids=["gru", "tdnn"],
+)
+def test_a_network_of_tokens_begins_with_the_vectors_and_changes_them(build):
+    model = compiled(build(normal(9, 4)))
+    table = model.get_layer("embedding")
+    np.testing.assert_array_equal(table.get_weights()[0], normal(9, 4))
+    training.fit(model, InMemory(IDS, np.arange(4) % 3, 4), 1)
+    assert np.abs(table.get_weights()[0] - normal(9, 4))[[1, 2, 3]].min() > 0
+
+
 @pytest.mark.slow
 def test_xla_computes_the_same():
     model = randomized(build_rnn("gru", 9, 3, bidirectional=True, **small))
@@ -262,6 +278,43 @@ def test_padding_changes_nothing_of_a_textcnn():
         if length:  # the shortest has one word, the widest window five
             alone = model(IDS[row : row + 1, :length])[0]
             np.testing.assert_allclose(together[row], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_padding_changes_nothing_of_a_textcnn_in_half_precision(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = randomized(small_textcnn("rand"))
+    finally:
+        keras.config.set_dtype_policy(before)
+    together = np.asarray(model(padded(IDS, 3)), "float32")
+    np.testing.assert_allclose(together, randomized(small_textcnn("rand"))(IDS), atol=0.5)
+    for row, length in enumerate(LENGTHS):
+        if length:
+            np.testing.assert_allclose(
+                together[row], model(IDS[row : row + 1, :length])[0], rtol=0.02
+            )
+
+
+def test_a_step_of_a_textcnn_is_that_of_plain_layers():
+    """Also where several windows are the best, as in a text that repeats itself."""
+    model = compiled(randomized(small_textcnn("rand", dropout=0.0, max_norm=None), 0.5))
+    ids = keras.Input((None,), dtype="int32")
+    words = layers.Embedding(9, 4)(ids)
+    best = []
+    for size in (3, 4, 5):
+        x = layers.ZeroPadding1D((0, size - 1))(words)
+        best.append(layers.GlobalMaxPooling1D()(layers.Conv1D(5, size, activation="relu")(x)))
+    plain = compiled(keras.Model(ids, layers.Dense(3)(layers.Concatenate()(best))))
+    plain.set_weights(model.get_weights())
+    before = model.get_weights()
+    texts = np.array([[3, 8, 1, 4, 2, 8], [5, 6, 5, 6, 5, 6], [7] * 6])
+    training.fit(model, InMemory(texts, np.arange(3), 3), 1)
+    plain.fit(texts, np.arange(3), verbose=0)
+    for start, ours, theirs in zip(before, model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        assert np.abs(ours - start).max() > 1e-3
 
 
 @pytest.mark.parametrize("variant", VARIANTS[1:])
@@ -386,6 +439,18 @@ COUNT = "must be a whole number of at least 1, got"
         (
             lambda: build_rnn("gru", 9, 2, dropout=1.0),
             "dropout must be from 0 to below 1, got 1.0",
+        ),
+        (
+            lambda: build_rnn("gru", 9, 2, embedding_dim=4, vectors=normal(8, 4)),
+            r"vectors must be of shape \(9, 4\), or None, got \(8, 4\)",
+        ),
+        (
+            lambda: build_tdnn((None, 4), vocabulary_size=9, vectors=normal(9)),
+            r"vectors must be of shape \(9, 4\), or None, got \(9,\)",
+        ),
+        (
+            lambda: build_tdnn((None, 4), vectors=normal(9, 4)),
+            "vectors must be None without a vocabulary_size: they are of tokens",
         ),
         (lambda: small_textcnn("rand", filters=0), f"filters {COUNT} 0"),
         (lambda: small_textcnn("rand", kernel_sizes=(3, 0)), f"kernel_sizes {COUNT} 0"),

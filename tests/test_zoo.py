@@ -28,8 +28,10 @@ from tfcourse.recommendation import (
 from tfcourse.sequence import (
     build_language_model,
     build_rnn,
+    build_seq2seq,
     build_tdnn,
     build_textcnn,
+    build_transformer,
 )
 from tfcourse.vision import (
     build_alexnet,
@@ -256,6 +258,33 @@ ZOO = [
         {"input_shape": (None, 5), "num_classes": None},
         images(4, 9, 5),
         (4, 7, 8),
+    ),
+    *(
+        Row(
+            build_seq2seq,
+            {
+                "attention": attention,
+                "source_vocabulary_size": 9,
+                "target_vocabulary_size": 7,
+                "embedding_dim": 4,
+                "units": 5,
+            },
+            {"source": TOKENS, "target": np.array([[2, 4, 1, 6], [2, 5, 0, 0]] * 2)},
+            (4, 4, 7),
+        )
+        for attention in ("none", "bahdanau", "luong")
+    ),
+    Row(
+        build_transformer,
+        {
+            "source_vocabulary_size": 9,
+            "model_dim": 8,
+            "num_heads": 2,
+            "hidden_units": 16,
+            "num_layers": 2,
+        },
+        {"source": TOKENS, "target": TOKENS[:, :4]},
+        (4, 4, 9),
     ),
 ]
 

@@ -113,9 +113,11 @@ def _show_layers(model: keras.Model) -> None:
 
 
 def _outputs(layer: layers.Layer) -> str:
-    """Write the shape of what a layer gives, or how many columns it gives vectors of."""
+    """Write the shape of what a layer gives first, or how many columns it gives vectors of."""
     found = keras.tree.flatten(layer.output)
-    return f"{len(found)} x {found[0].shape[-1]}" if len(found) > 1 else _shape(found[0].shape[1:])
+    if isinstance(layer.output, dict):
+        return f"{len(found)} x {found[0].shape[-1]}"
+    return _shape(found[0].shape[1:])
 
 
 def _print_table(table: list[tuple[str, ...]]) -> None:

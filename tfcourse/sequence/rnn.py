@@ -18,9 +18,16 @@ padding, a cell keeps its state.
 from functools import partial
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from tfcourse.sequence.tokens import check_counts, check_dropout, check_vocabulary
+from tfcourse.sequence.tokens import (
+    check_counts,
+    check_dropout,
+    check_vectors,
+    check_vocabulary,
+    embedding,
+)
 
 CELLS = {
     "rnn": layers.SimpleRNN,
@@ -71,6 +78,7 @@ def build_rnn(
     num_layers: int = 1,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    vectors: np.ndarray | None = None,
 ) -> keras.Model:
     """Build a recurrent classifier of texts.
 
@@ -87,6 +95,8 @@ def build_rnn(
         bidirectional: Whether each layer reads both ways.
         dropout: Rate before each layer and before the logits; never from state to state, as in
             Zaremba, Sutskever & Vinyals (2014), https://arxiv.org/abs/1409.2329.
+        vectors: What the vectors of tokens begin with, `(vocabulary_size, embedding_dim)`; `None`
+            for small random numbers.
 
     Returns:
         A model from ids `(batch, length)`, of any length with 0 for padding at the end, to logits
@@ -94,15 +104,16 @@ def build_rnn(
         are 0 at padding. A text without a token has the state 0.
 
     Raises:
-        ValueError: If there is no such cell, or a number makes no sense.
+        ValueError: If there is no such cell, a number makes no sense, or the vectors don't fit.
     """
     check_cell(cell)
     check_vocabulary(vocabulary_size, num_classes)
     check_counts({"embedding_dim": embedding_dim, "units": units, "num_layers": num_layers})
     check_dropout(dropout)
+    check_vectors(vectors, (vocabulary_size, embedding_dim))
     ids = keras.Input((None,), dtype="int32", name="ids")
     mask = ops.not_equal(ids, 0)
-    x = layers.Embedding(vocabulary_size, embedding_dim, name="embedding")(ids)
+    x = embedding(ids, (vocabulary_size, embedding_dim), vectors)
     for number in range(1, num_layers + 1):
         if dropout:
             x = layers.Dropout(dropout, name=f"dropout{number}")(x)

@@ -9,9 +9,10 @@ each unit above it. The last units h, one for each class, find evidence; the out
 from numbers import Integral
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from tfcourse.sequence.tokens import check_counts, check_vocabulary
+from tfcourse.sequence.tokens import check_counts, check_vectors, check_vocabulary, embedding
 
 POWERS = {"sum": 1, "squares": 2}
 
@@ -56,6 +57,7 @@ def build_tdnn(
     windows: tuple[int, ...] = (3, 5),
     evidence: str = "sum",
     vocabulary_size: int | None = None,
+    vectors: np.ndarray | None = None,
 ) -> keras.Model:
     """Build a time-delay neural network, the first convolutional network in time.
 
@@ -75,6 +77,8 @@ def build_tdnn(
             which a few windows that are sure outweigh many that are not.
         vocabulary_size: Number of tokens, with the padding, if the frames are the vectors of
             tokens, which are learned; `None` for frames as they are.
+        vectors: What the vectors of tokens begin with, `(vocabulary_size, coefficients)`; `None`
+            for small random numbers.
 
     Returns:
         A model from frames `(batch, frames, coefficients)`, or from ids `(batch, frames)` with 0
@@ -95,9 +99,11 @@ def build_tdnn(
         check_counts({"num_classes": num_classes})
         units = (*hidden_units, num_classes)
     if vocabulary_size is None:
+        if vectors is not None:
+            raise ValueError("vectors must be None without a vocabulary_size: they are of tokens")
         x = inputs = keras.Input(input_shape, name="frames")
     else:
-        inputs, x = _tokens(input_shape, vocabulary_size, beyond)
+        inputs, x = _tokens(input_shape, vocabulary_size, vectors, beyond)
     for number, (width, window) in enumerate(zip(units, windows, strict=False), start=1):
         x = layers.Conv1D(width, window, activation="sigmoid", name=f"stage{number}")(x)
     if num_classes is not None:
@@ -107,11 +113,17 @@ def build_tdnn(
     return keras.Model(inputs, x, name="tdnn")
 
 
-def _tokens(input_shape: tuple[int | None, int], vocabulary_size: int, beyond: int):
+def _tokens(
+    input_shape: tuple[int | None, int],
+    vocabulary_size: int,
+    vectors: np.ndarray | None,
+    beyond: int,
+):
     """Return ids and their vectors: zeros at padding, and for some frames beyond the end."""
     check_vocabulary(vocabulary_size)
+    check_vectors(vectors, (vocabulary_size, input_shape[1]))
     ids = keras.Input(input_shape[:1], dtype="int32", name="ids")
-    x = layers.Embedding(vocabulary_size, input_shape[1], name="embedding")(ids)
+    x = embedding(ids, (vocabulary_size, input_shape[1]), vectors)
     x = x * ops.cast(ops.not_equal(ids, 0), x.dtype)[..., None]
     return ids, layers.ZeroPadding1D((0, beyond), name="beyond")(x)
 

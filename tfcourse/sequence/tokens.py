@@ -1,7 +1,11 @@
-"""What models that read tokens share: the checks of their arguments."""
+"""What models that read tokens share: the checks of their arguments, and a table of vectors."""
 
 from collections.abc import Mapping
 from numbers import Integral
+
+import keras
+import numpy as np
+from keras import layers
 
 
 def check_counts(counts: Mapping[str, object], least: int = 1) -> None:
@@ -38,3 +42,33 @@ def check_dropout(dropout: float) -> None:
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be from 0 to below 1, got {dropout!r}")
+
+
+def check_vectors(vectors: np.ndarray | None, shape: tuple[int, int]) -> None:
+    """Refuse vectors that are no table of this shape; `None` is right.
+
+    Raises:
+        ValueError: If they have another shape.
+    """
+    if vectors is not None and np.shape(vectors) != shape:
+        raise ValueError(f"vectors must be of shape {shape}, or None, got {np.shape(vectors)}")
+
+
+def embedding(
+    ids: keras.KerasTensor, shape: tuple[int, int], vectors: np.ndarray | None
+) -> keras.KerasTensor:
+    """Look up the vectors of tokens in a table that is trained, in the layer `embedding`.
+
+    Args:
+        ids: `(batch, length)`.
+        shape: Of the table, `(vocabulary_size, embedding_dim)`.
+        vectors: What the table begins with, or `None` for small random numbers.
+
+    Returns:
+        Vectors, `(batch, length, embedding_dim)`.
+    """
+    table = layers.Embedding(*shape, name="embedding")
+    x = table(ids)
+    if vectors is not None:
+        table.set_weights([vectors])
+    return x
