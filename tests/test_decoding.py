@@ -1,7 +1,9 @@
 """Searching for the likeliest sequence: against every sequence there is."""
 
 import functools
+import gc
 import itertools
+import weakref
 
 import keras
 import numpy as np
@@ -195,17 +197,34 @@ def test_xla_finds_the_same(attention, search):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": SOURCE[0]}, r"source must be integers \(rows, length\), got int32 \(5,\)"),
-        (
-            {"source": SOURCE / 2},
-            r"source must be integers \(rows, length\), got float64 \(3, 5\)",
+        *(
+            (
+                {"source": source},
+                r"source must be integers \(rows, length\), both at least 1, got " + got,
+            )
+            for source, got in (
+                (SOURCE[0], r"int32 \(5,\)"),
+                (SOURCE / 2, r"float64 \(3, 5\)"),
+                (SOURCE[:, :0], r"int32 \(3, 0\)"),
+                (SOURCE[:0], r"int32 \(0, 5\)"),
+                ([], r"float64 \(0,\)"),
+            )
         ),
+        ({"source": SOURCE + 1}, "source must have ids from 0 to 8, got 9"),
+        ({"source": SOURCE - 1}, "source must have ids from 0 to 8, got -1"),
         ({"length": 0}, "length must be a whole number of at least 1, got 0"),
         ({"beam_width": 1.5}, "beam_width must be a whole number of at least 1, got 1.5"),
-        ({"length_penalty": -1}, "length_penalty must be finite, 0 or more, got -1"),
-        (
-            {"special_ids": (0, 0, 3)},
-            r"special_ids must be three, of padding, start and end, got \(0, 0, 3\)",
+        *(
+            ({"length_penalty": x}, f"length_penalty must be from 0 to 10, got {x}")
+            for x in (-1, 11, float("nan"))
+        ),
+        *(
+            (
+                {"special_ids": ids},
+                "special_ids must be three from 0 to 5, of padding, start and end, "
+                + rf"got \({ids[0]}, {ids[1]}, {ids[2]}\)",
+            )
+            for ids in ((0, 0, 3), (0, 2, 6), (-1, 2, 3))
         ),
         ({"never": (1, 3)}, r"never must not have the end, 3, got \(1, 3\)"),
     ],
@@ -215,6 +234,46 @@ def test_bad_arguments_are_named(arguments, message):
         beam_search(small("none"), **{"source": SOURCE, "length": 3} | arguments)
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (SOURCE, SOURCE[0], r"target must be integers .*, got int32 \(5,\)"),
+        (SOURCE, SOURCE[:2] % 6, "target must have a row for each of source's 3, got 2"),
+        (SOURCE, SOURCE, "target must have ids from 0 to 5, got 8"),
+        (SOURCE * 2, SOURCE, "source must have ids from 0 to 8, got 16"),
+    ],
+)
+def test_maps_are_of_ids(source, target, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        attention_maps(network("luong"), source, target)
+
+
+def test_arguments_may_be_of_numpy_or_lists():
+    model, (length, width, *rest) = small("none"), np.array([LENGTH, 3, 1])
+    expected = beam_search(model, SOURCE, length=LENGTH, beam_width=3, never=(1,))
+    found = beam_search(
+        model,
+        SOURCE.tolist(),
+        length=length,
+        beam_width=width,
+        length_penalty=np.float32(0),
+        special_ids=np.array([0, 2, 3]),
+        never=rest,
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_network_is_forgotten():
+    """Compiled functions keep no network alive."""
+    model = build_seq2seq("luong", 9, 6, embedding_dim=2, units=2)
+    greedy_search(model, SOURCE, length=2)
+    seen = weakref.ref(model), weakref.ref(model.weights[0])
+    del model
+    gc.collect()
+    assert [one() for one in seen] == [None, None]
+
+
 def test_a_network_that_does_not_attend_has_no_map():
     with pytest.raises(ValueError, match=r"attention must be 'bahdanau' .* got 'none'$"):
-        attention_maps(small("none"), SOURCE, SOURCE)
+        attention_maps(small("none"), SOURCE, SOURCE % 6)

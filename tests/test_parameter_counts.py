@@ -182,7 +182,7 @@ COUNTS = [
     (build_seq2seq, ("bahdanau", 50, 60), 1_687_100 + 65_792 + 393_216, 2_146_108),
     # The paper's base: 37,000 * 512; six blocks of 4 * 512^2, 512 * 2048 * 2 + 2048 + 512 and two
     # norms of 1,024 to read; six of twice the heads and three norms to write. Table 3 has 65
-    # million: as in all its rows 2 million more, which is what a table of 41,000 tokens would have.
+    # million: as in all its rows of this width about 2 million more, as of 41,000 tokens.
     (build_transformer, (37_000,), 18_944_000 + 18_902_016 + 25_199_616, 63_045_632),
     # Two vocabularies: the 7,000 of the target are also the matrix of the logits.
     (

@@ -157,6 +157,23 @@ def test_no_place_sees_what_comes_after():
         assert np.abs(after - before)[moved, place].max(axis=-1).min() > 1e-3
 
 
+def test_dropout_is_for_training_alone():
+    """It is at two sums at the start, two parts of a reading block, and three of a writing one."""
+    model = transformer(dropout=0.5)
+
+    def drawn():
+        return sum(int(x.numpy()[1]) for x in model.non_trainable_variables if "seed" in x.path)
+
+    before = drawn()
+    first, second = (np.asarray(model(BATCH, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 0.01
+    assert drawn() - before == 2 * (2 + 2 * 2 + 2 * 3)
+    before = drawn()
+    np.testing.assert_array_equal(model(BATCH), model(BATCH))
+    greedy_search(model, SOURCE, length=2)
+    assert drawn() == before
+
+
 def test_the_order_counts():
     model = transformer()
     swapped = SOURCE.copy()

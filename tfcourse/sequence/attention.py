@@ -15,6 +15,7 @@ Luong's `concat`, v . tanh([q; k_j] W), is the additive one: W and U are the two
 same for all queries.
 """
 
+import keras
 import tensorflow as tf
 from keras import KerasTensor, ops
 
@@ -55,9 +56,10 @@ def masked_softmax(scores: KerasTensor, mask: KerasTensor) -> KerasTensor:
         there were only the others. A row without any key is zeros.
     """
     # 8 bits, or numbers up to 65,504, are too little for a sum of exponentials.
-    wide = ops.where(mask, ops.cast(scores, "float32"), -1e9)
+    kind = keras.backend.result_type(scores.dtype, "float32")
+    wide = ops.where(mask, ops.cast(scores, kind), -1e9)
     # Not Keras' softmax, which warns of a single key.
-    weights = tf.nn.softmax(wide) * ops.cast(mask, "float32")
+    weights = tf.nn.softmax(wide) * ops.cast(mask, kind)
     return ops.cast(weights, scores.dtype)
 
 

@@ -96,9 +96,7 @@ def beam_search(
     ways = _ways(model, length, special_ids, never)
     check_counts({"beam_width": beam_width})
     if not 0 <= length_penalty <= MOST_PENALTY:
-        raise ValueError(
-            f"length_penalty must be from 0 to {MOST_PENALTY}, got {length_penalty!r}"
-        )
+        raise ValueError(f"length_penalty must be from 0 to {MOST_PENALTY}, got {length_penalty!r}")
     ways = ways._replace(width=int(beam_width), penalty=float(length_penalty))
     return _arrays(beam(model, _ids(model, "source", source), ways))
 
@@ -160,7 +158,8 @@ def _ways(model, length, special_ids, never):
     check_counts({"length": length})
     size, special_ids = _size(model, "target"), tuple(map(int, special_ids))
     never = tuple(map(int, never))
-    if len(special_ids) != 3 or len({*range(size)} & {*special_ids}) != 3:
+    known = all(0 <= token < size for token in special_ids)
+    if not known or len(special_ids) != 3 or len(set(special_ids)) != 3:
         raise ValueError(
             f"special_ids must be three from 0 to {size - 1}, of padding, start and end, "
             f"got {special_ids}"

@@ -15,8 +15,9 @@ what both have read, s_0 = tanh([h_T; h'_1] W), and reads the target's tokens y 
 
 with r_t = tanh([c_t; s_t] C + d). Differences from the papers, so that only attention differs: the
 encoder of all three is Bahdanau's, of one layer (the others have several of LSTMs, one way;
-Sutskever's reads backwards); r_t is Luong's also where Bahdanau has a maxout; Luong's r_t is not
-read at the next step, so that its attention is a few products for all places together.
+Sutskever's reads backwards); s_0 is of both ways, Bahdanau's of h'_1 alone; r_t is Luong's also
+where Bahdanau has a maxout; Luong's r_t is not read at the next step, so that its attention is a
+few products for all places together.
 """
 
 import keras
