@@ -21,6 +21,8 @@ from tfcourse.training.gradients import (  # noqa: E402
     check_gradients,
     gradient_norms,
 )
+from tfcourse.training.inverse_square_root import InverseSquareRoot  # noqa: E402
+from tfcourse.training.label_smoothing import SmoothedCrossEntropy  # noqa: E402
 from tfcourse.training.loop import evaluate, fit, predict  # noqa: E402
 from tfcourse.training.lr_finder import find_learning_rate  # noqa: E402
 from tfcourse.training.monitors import Profile, Throughput  # noqa: E402
@@ -42,6 +44,7 @@ __all__ = [
     "FtrlAdagrad",
     "GradientNorms",
     "InMemory",
+    "InverseSquareRoot",
     "LazyAdam",
     "MetricsCSV",
     "MovingAverageStopping",
@@ -49,6 +52,7 @@ __all__ = [
     "Profile",
     "ProgressBar",
     "RowwiseAdagrad",
+    "SmoothedCrossEntropy",
     "Throughput",
     "UnfreezeAt",
     "apply_gradients",
