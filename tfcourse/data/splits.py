@@ -23,7 +23,7 @@ def split_by_time(ratings: Any, shares: tuple[float, float, float] = (0.8, 0.1, 
     Raises:
         ValueError: If times are missing or out of order, or a share is wrong or leaves no event.
     """
-    _check_shares(shares)
+    check_shares(shares)
     times = check_order(ratings)
     cuts = np.round(np.cumsum(shares)[:2] * len(times)).astype(int)
     # The end of the data is no cut through anything.
@@ -78,7 +78,7 @@ def split_at_random(
     Raises:
         ValueError: If a share is wrong or leaves no event.
     """
-    _check_shares(shares)
+    check_shares(shares)
     rows = np.random.default_rng(seed).permutation(len(ratings))
     cuts = np.round(np.cumsum(shares)[:2] * len(rows)).astype(int)
     train, validation, test = (np.sort(part) for part in np.split(rows, cuts))
@@ -124,7 +124,12 @@ def check_labels(labels: np.ndarray) -> None:
         raise ValueError(f"labels must have both 0 and 1, got {got}")
 
 
-def _check_shares(shares: tuple[float, float, float]) -> None:
+def check_shares(shares: tuple[float, float, float]) -> None:
+    """Refuse shares of three parts that don't add up to 1, or leave nothing for training.
+
+    Raises:
+        ValueError: If they are so.
+    """
     right = len(shares) == 3 and min(shares) >= 0 and shares[0] > 0
     if not right or not abs(sum(shares) - 1) < 1e-9:
         raise ValueError(

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tfcourse.plots._drawing import fonts, printable, save
 
 FOR, AGAINST = (42, 111, 176), (217, 115, 13)  # red, green and blue of a background
+LEGEND = "blue: makes the answer surer; orange: less sure"
 WIDTH, LINE = 9.0, 0.3  # in inches
 MARGIN, SPACE = 0.15, 0.05
 
@@ -42,7 +43,7 @@ def word_effects(
     measured = _Ruler()
     placed = [_wrap(tokens, measured) for tokens in texts]
     heights = [3 + max((line for _, line in words), default=0) for words in placed]
-    lines = sum(heights)
+    lines = sum(heights) + 1
     figure = Figure(figsize=(WIDTH, lines * LINE))
     top = 0.0
     for i, (tokens, row, words) in enumerate(zip(texts, effects, placed, strict=True)):
@@ -53,6 +54,7 @@ def word_effects(
             box = {"facecolor": (*color, 0.75 * abs(effect) / strongest), "edgecolor": "none"}
             _write(figure, left, top + line + 1, token, lines, bbox=box | {"pad": 1.5})
         top += heights[i]
+    _write(figure, MARGIN, top, LEGEND, lines, color="#666666")
     save(figure, path)
 
 
