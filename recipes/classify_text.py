@@ -29,8 +29,10 @@ to three of the five epochs (0.731). TextCNN on mails: 0.967 (0.008; naive Bayes
 TEXTS holds a file for each class with a text a line, or `texts.txt` and `labels.txt`. What is kept
 takes raw texts, whatever the language:
 
+    import tfcourse.sequence  # whose layers the file may have
     vocabulary = TextVocabulary.load("runs/classify_text/vocabulary.json")
-    logits = keras.saving.load_model("runs/classify_text/model.keras")(vocabulary.encode(texts))
+    model = keras.saving.load_model("runs/classify_text/model.keras", compile=False)
+    logits = model(vocabulary.encode(texts))
 """
 
 import dataclasses
@@ -112,6 +114,12 @@ def parse() -> runs.Run:
         raise ValueError(f"--variant must be left out for --model {flags.model}")
     if flags.language and not flags.data_dir and flags.data != "chinese":
         raise ValueError(f"--language must be left out for --data {flags.data}: it is English")
+    language = flags.language or ("chinese" if flags.data == "chinese" else "english")
+    if flags.variant not in (None, "rand") and language != "english":
+        raise ValueError(
+            f"--variant must be rand where no vectors of words are known, in {language}, got "
+            f"{flags.variant!r}"
+        )
     return dataclasses.replace(run, is_full=run.is_full and (flags.model, flags.data) in EXPECTED)
 
 

@@ -1,11 +1,14 @@
 """The recipe classify_text at smoke size, its pictures, and what speaks for an answer."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 from test_recipe_basics import check_pictures, recipe  # noqa: F401
+from test_recipes import ROOT
 
 from tfcourse import plots
 from tfcourse.data.corpora import load_chinese_reviews
@@ -56,6 +59,25 @@ def test_your_own_texts_and_what_is_kept_of_them(recipe, tmp_path):  # noqa: F81
 
 
 @pytest.mark.slow
+def test_what_is_kept_is_read_by_a_new_process_as_is_said(recipe, tmp_path):  # noqa: F811
+    """The lines of the docstring: there nothing is imported by chance, as it is in this process."""
+    flags = ["--data-dir", write(tmp_path / "texts"), "--variant", "rand", "--epochs", "5"]
+    assert recipe("classify_text", *flags)[0] == 0
+    text = (ROOT / "recipes/classify_text.py").read_text("utf-8").partition("whatever the")[2]
+    lines = [line.strip() for line in text.partition('"""')[0].splitlines()[2:]]
+    head = ["import keras", "from tfcourse.data.text import TextVocabulary"]
+    code = "\n".join(
+        [*head, "texts = ['My dog says wuff']", *lines, "print(logits.numpy().argmax())"]
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(
+        command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == ["1"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["textcnn", "rnn", "tdnn"])
 def test_each_model_begins_with_glove(recipe, model):  # noqa: F811
     need(load_glove, 1)
@@ -82,6 +104,7 @@ BAD_FLAGS = [
     (["--language", "chinese"], "--language must be left out for --data snippets: it is English"),
     (["--data", "chinese", "--language", "x"], "one of english, chinese, chinese_words, got 'x'"),
     (["--data", "chinese", "--language", "english"], "chinese or chinese_words, got 'english'"),
+    (["--data", "chinese", "--variant", "static"], "words are known, in chinese, got 'static'"),
     (["--data-dir", "nowhere"], "a corpus must be a folder of text files, got 'nowhere'"),
     (["--min-count", "0"], "argument --min-count: must be a whole number of at least 1, got '0'"),
 ]

@@ -312,24 +312,6 @@ def test_inverse_square_root():
     assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
 
 
-@pytest.mark.slow
-def test_it_learns_to_read_backwards():
-    """What no network does that looks at its own place alone; half of all rows are padded."""
-    rng = np.random.default_rng(0)
-    words = rng.integers(4, 12, (600, 5)) * (np.arange(5) < rng.integers(3, 6, (600, 1)))
-    backwards = np.array([[*row[row > 0][::-1], 3, *[0] * (row == 0).sum()] for row in words])
-    target = np.pad(backwards[:, :-1], ((0, 0), (1, 0)), constant_values=2)
-    keras.utils.set_random_seed(0)
-    sizes = {"model_dim": 32, "num_heads": 4, "hidden_units": 64, "num_layers": 1}
-    model = build_transformer(12, 12, dropout=0.0, **sizes)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
-    model.compile(keras.optimizers.Adam(3e-3), loss)
-    inputs = {"source": words[:500].astype("int32"), "target": target[:500].astype("int32")}
-    training.fit(model, InMemory(inputs, backwards[:500], 50), 40)
-    ids = np.asarray(greedy_search(model, words[500:].astype("int32"), length=6)[0])
-    assert (ids == backwards[500:]).all(axis=1).mean() > 0.9
-
-
 COUNT = "must be a whole number of at least"
 
 

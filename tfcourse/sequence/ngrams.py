@@ -81,16 +81,13 @@ def fit_ngrams(ids: np.ndarray, vocabulary_size: int, order: int = 5) -> NGrams:
         ValueError: If an id is no token, the text is shorter than an n-gram, or n-grams are too
             many to number.
     """
-    check_vocabulary(vocabulary_size)
+    most = longest(vocabulary_size)
     check_counts({"order": order})
     ids = _tokens(ids, vocabulary_size)
     if len(ids) < order:
         raise ValueError(f"ids must be at least {order}, as many as an n-gram, got {len(ids)}")
-    if order > longest(vocabulary_size):
-        raise ValueError(
-            f"order must be at most {longest(vocabulary_size)} for {vocabulary_size} ids, "
-            f"got {order}"
-        )
+    if order > most:
+        raise ValueError(f"order must be at most {most} for {vocabulary_size} ids, got {order}")
     grams, counts = np.unique(_codes(ids, order, vocabulary_size), return_counts=True)
     levels = []
     for n in range(order, 0, -1):
@@ -111,7 +108,12 @@ def mixed_bits(a: np.ndarray, b: np.ndarray, weight: float) -> np.ndarray:
 
 
 def longest(vocabulary_size: int) -> int:
-    """Return the greatest order whose n-grams can be numbered in 63 bits."""
+    """Return the greatest order whose n-grams can be numbered in 63 bits.
+
+    Raises:
+        ValueError: If the vocabulary has no token besides padding.
+    """
+    check_vocabulary(vocabulary_size)
     order = 1
     while vocabulary_size ** (order + 1) < 2**63:
         order += 1

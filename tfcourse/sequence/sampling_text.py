@@ -54,7 +54,9 @@ def sample_tokens(
     allowed = np.zeros(model.output.shape[-1], np.float32)
     allowed[list(never)] = -np.inf
     run = _sampler(model)
-    numbers = tf.constant(start.shape[1]), tf.constant(seed), tf.constant(temperature, tf.float32)
+    # A seed may have 32 bits, as everywhere; they are an int32 with a sign here.
+    bits = tf.constant(np.uint32(int(seed) % 2**32).astype(np.int32))
+    numbers = tf.constant(start.shape[1]), bits, tf.constant(temperature, tf.float32)
     found = run(tf.constant(ids), *numbers, tf.constant(allowed))
     return found.numpy()[:, start.shape[1] :]
 
