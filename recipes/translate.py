@@ -13,10 +13,11 @@ all of them right with Luong's or Bahdanau's attention, and 0.022 without any.
 
 Verses of the Bible, archaic in English and French, are little to learn a language from: 7,363 of up
 to 20 English words. Of whole chapters that are held out, 266 short verses choose and 198 test, none
-of them nearly the same as a verse to learn from. By one seed the BLEU of English to Chinese is 14.5
-(BLEU counts characters); copying the translation of the nearest verse, by TF-IDF, has 13.1. That is
-a narrow lead: on the validation part it is 17.8 against 16.3, and names and what is said once are
-mostly wrong. `translations.tsv` has them all. A run takes 11 minutes of processor time.
+of them nearly the same as a verse to learn from. Expected of `--pair chinese`, by three seeds: a
+BLEU, of lower-case characters, of 14.4 (14.5, 14.7 and 14.0; a full run fails below 13.2), beside
+13.1 of copying the translation of the nearest verse, by TF-IDF. That is a narrow lead, and names
+and what is said once are mostly wrong: `translations.tsv` has them all. A run takes 11 minutes of
+processor time. French was tried with a few verses only.
 
 PAIRS.txt has a pair a line, English, a tab, and Chinese or French. Vocabularies and model are for
 raw texts:
@@ -48,8 +49,8 @@ from tfcourse.data.pairs import (
 from tfcourse.data.text import join, tokenize
 from tfcourse.sequence import attention_maps, beam_search, build_seq2seq, build_transformer
 
-# The mean of three seeds, and 0.01, which is more than three of their standard deviations.
-EXPECTED = {("numbers", "transformer"): (0.998, 0.010)}
+# The mean of three seeds, and three of their standard deviations, or 0.01 where that is more.
+EXPECTED = {("numbers", "transformer"): (0.998, 0.010), ("chinese", "transformer"): (14.4, 1.2)}
 # How BLEU cuts texts, by pair; numbers and dates are right or wrong.
 TOKENIZERS = {"chinese": "zh", "french": "13a", "numbers": None}
 EPOCHS = {"chinese": 16, "french": 16, "numbers": 6}

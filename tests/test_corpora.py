@@ -7,6 +7,7 @@ import sqlite3
 import numpy as np
 import pandas as pd
 import pytest
+from sharing import or_skip
 from sklearn.naive_bayes import MultinomialNB
 
 from tfcourse.data import books, corpora, verses
@@ -15,13 +16,6 @@ from tfcourse.data.labelled import join_groups
 from tfcourse.data.mails import read_mail, thread_of, visible_text
 from tfcourse.data.sources import SOURCES, fetch
 from tfcourse.sequence.bag_of_words import fit_mean_vectors, fit_naive_bayes, mean_vectors
-
-
-def or_skip(load, *arguments):
-    try:
-        return load(*arguments)
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
 
 
 def member_of(name, which=0):

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from sharing import or_skip
 
 from tfcourse.data import glove, word_questions
 from tfcourse.data.addresses import load_addresses
@@ -22,13 +23,6 @@ from tfcourse.sequence.word_evaluation import (
     neighbours,
     similarity_correlation,
 )
-
-
-def or_skip(load, *arguments):
-    try:
-        return load(*arguments)
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
 
 
 @pytest.fixture(scope="module")

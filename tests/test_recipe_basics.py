@@ -1,40 +1,15 @@
 """The recipes train_a_neuron, solve_xor and backprop_by_hand at smoke size, and their pictures."""
 
-import json
 import runpy
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from sharing import check_pictures
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from test_recipes import ROOT
 
 from tfcourse import plots
-
-
-@pytest.fixture
-def recipe(tmp_path, monkeypatch, capsys):
-    """Run a recipe in this process, in an empty folder; gives status, report and last lines."""
-
-    def run(name, *flags):
-        monkeypatch.chdir(tmp_path)
-        path = ROOT / f"recipes/{name}.py"
-        monkeypatch.setattr(sys, "argv", [str(path), *flags])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(path), run_name="__main__")
-        output = capsys.readouterr()
-        file = tmp_path / "runs" / name / "report.json"
-        report = json.loads(file.read_text()) if file.exists() else None
-        return end.value.code, report, output
-
-    return run
-
-
-def check_pictures(folder, *names):
-    for name in names:
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 200
 
 
 def test_train_a_neuron(recipe, tmp_path):

@@ -1,13 +1,12 @@
 """The recipes pretrain_layerwise and depth_and_data at smoke size, their networks and picture."""
 
-import json
 import runpy
-import sys
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from sharing import check_pictures
 from test_recipes import ROOT
 
 from tfcourse import plots
@@ -19,29 +18,6 @@ SHAPE = (28, 28, 1)
 
 def names_of(recipe):
     return runpy.run_path(str(ROOT / f"recipes/{recipe}.py"))
-
-
-@pytest.fixture
-def recipe(tmp_path, monkeypatch, capsys):
-    """Run a recipe in this process, in an empty folder; gives status, report and output."""
-
-    def run(name, *flags):
-        monkeypatch.chdir(tmp_path)
-        path = ROOT / f"recipes/{name}.py"
-        monkeypatch.setattr(sys, "argv", [str(path), *flags])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(path), run_name="__main__")
-        file = tmp_path / "runs" / name / "report.json"
-        report = json.loads(file.read_text()) if file.exists() else None
-        return end.value.code, report, capsys.readouterr()
-
-    return run
-
-
-def check_pictures(folder, *names):
-    for name in names:
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 200
 
 
 def test_pretrain_layerwise(recipe, tmp_path):

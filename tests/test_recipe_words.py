@@ -1,50 +1,14 @@
 """The recipes train_word_vectors and write_text at smoke size, and on texts of one's own."""
 
-import json
-import runpy
-import sys
-
 import keras
 import numpy as np
 import pytest
-from PIL import Image
-from test_recipes import ROOT
+from sharing import check_pictures, or_skip
 
 from tfcourse.data.books import load_moby_dick, load_tang_poems
 from tfcourse.data.text import TextVocabulary
 from tfcourse.data.word_questions import load_similarities
 from tfcourse.data.word_vectors import read_vectors
-
-
-@pytest.fixture
-def recipe(tmp_path, monkeypatch, capsys):
-    """Run a recipe in this process, in an empty folder; gives status, report and output."""
-
-    def run(name, *flags):
-        monkeypatch.chdir(tmp_path)
-        path = ROOT / f"recipes/{name}.py"
-        monkeypatch.setattr(sys, "argv", [str(path), *flags])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(path), run_name="__main__")
-        output = capsys.readouterr()
-        file = tmp_path / "runs" / name / "report.json"
-        report = json.loads(file.read_text()) if file.exists() else None
-        return end.value.code, report, output
-
-    return run
-
-
-def or_skip(load):
-    try:
-        return load()
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
-
-
-def check_pictures(folder, *names):
-    for name in names:
-        with Image.open(folder / name) as picture:
-            assert min(picture.size) > 200
 
 
 def test_write_text_on_a_text_of_ones_own(recipe, tmp_path):
