@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from test_recipe_basics import check_pictures, recipe  # noqa: F401
+from sharing import check_pictures
 from test_recipes import ROOT
 
 from tfcourse.data.features import Number
@@ -77,7 +77,7 @@ def write_ratings(path, users=7, items=40, stars=5):
 
 
 @pytest.mark.slow
-def test_predict_clicks(recipe, tmp_path):  # noqa: F811
+def test_predict_clicks(recipe, tmp_path):
     flags = ["--smoke", "--epochs", "1", "--model", "din"]
     status, report, output = recipe("predict_clicks", *flags)
     assert status == 0
@@ -91,7 +91,7 @@ def test_predict_clicks(recipe, tmp_path):  # noqa: F811
     assert with_history != without
 
 
-def test_predict_clicks_from_a_file(recipe, tmp_path):  # noqa: F811
+def test_predict_clicks_from_a_file(recipe, tmp_path):
     write_ratings(tmp_path / "mine.csv")
     flags = ["--smoke", "--epochs", "1", "--data-dir", "mine.csv", "--model", "fm"]
     status, report, _ = recipe("predict_clicks", *flags, "--split", "last")
@@ -102,7 +102,7 @@ def test_predict_clicks_from_a_file(recipe, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_no_attention_is_drawn_where_nobody_has_a_history(recipe, tmp_path):  # noqa: F811
+def test_no_attention_is_drawn_where_nobody_has_a_history(recipe, tmp_path):
     write_ratings(tmp_path / "mine.csv")
     flags = ["--smoke", "--epochs", "1", "--data-dir", "mine.csv", "--model", "din"]
     status, report, output = recipe("predict_clicks", *flags)
@@ -113,7 +113,7 @@ def test_no_attention_is_drawn_where_nobody_has_a_history(recipe, tmp_path):  # 
 
 
 @pytest.mark.slow
-def test_recommend_movies_from_a_file(recipe, tmp_path):  # noqa: F811
+def test_recommend_movies_from_a_file(recipe, tmp_path):
     """Nothing is known of users and films, and one user has liked nothing."""
     write_ratings(tmp_path / "mine.csv", items=90)
     with open(tmp_path / "mine.csv", "a") as file:
@@ -130,7 +130,7 @@ def test_recommend_movies_from_a_file(recipe, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_compare_recommenders(recipe, tmp_path):  # noqa: F811
+def test_compare_recommenders(recipe, tmp_path):
     flags = ["--smoke", "--seeds", "2"]
     status, report, output = recipe("compare_recommenders", *flags)
     assert status == 0
@@ -152,7 +152,7 @@ def test_compare_recommenders(recipe, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_recommend_movies(recipe, tmp_path):  # noqa: F811
+def test_recommend_movies(recipe, tmp_path):
     flags = ["--smoke", "--epochs", "1", "--length", "5"]
     status, report, output = recipe("recommend_movies", *flags, "--user", "42")
     assert status == 0
@@ -212,7 +212,7 @@ def test_recommend_movies(recipe, tmp_path):  # noqa: F811
         ),
     ],
 )
-def test_bad_flags_are_one_line(name, flags, message, recipe, tmp_path):  # noqa: F811
+def test_bad_flags_are_one_line(name, flags, message, recipe, tmp_path):
     write_ratings(tmp_path / "equal.csv", stars=1)
     write_ratings(tmp_path / "few.csv", items=12)
     write_ratings(tmp_path / "once.csv", users=10**6)

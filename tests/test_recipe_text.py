@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from test_recipe_basics import check_pictures, recipe  # noqa: F401
+from sharing import check_pictures, or_skip
 from test_recipes import ROOT
 
 from tfcourse import plots
@@ -31,14 +31,7 @@ def write(folder):
     return str(folder)
 
 
-def need(load, *arguments):
-    try:
-        load(*arguments)
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
-
-
-def test_your_own_texts_and_what_is_kept_of_them(recipe, tmp_path):  # noqa: F811
+def test_your_own_texts_and_what_is_kept_of_them(recipe, tmp_path):
     folder = write(tmp_path / "texts")
     flags = ["--data-dir", folder, "--variant", "rand", "--epochs", "5"]
     status, report, output = recipe("classify_text", *flags)
@@ -59,7 +52,7 @@ def test_your_own_texts_and_what_is_kept_of_them(recipe, tmp_path):  # noqa: F81
 
 
 @pytest.mark.slow
-def test_what_is_kept_is_read_by_a_new_process_as_is_said(recipe, tmp_path):  # noqa: F811
+def test_what_is_kept_is_read_by_a_new_process_as_is_said(recipe, tmp_path):
     """The lines of the docstring: there nothing is imported by chance, as it is in this process."""
     flags = ["--data-dir", write(tmp_path / "texts"), "--variant", "rand", "--epochs", "5"]
     assert recipe("classify_text", *flags)[0] == 0
@@ -79,8 +72,8 @@ def test_what_is_kept_is_read_by_a_new_process_as_is_said(recipe, tmp_path):  # 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["textcnn", "rnn", "tdnn"])
-def test_each_model_begins_with_glove(recipe, model):  # noqa: F811
-    need(load_glove, 1)
+def test_each_model_begins_with_glove(recipe, model):
+    or_skip(load_glove, 1)
     status, report, output = recipe("classify_text", "--smoke", "--epochs", "1", "--model", model)
     assert status == 0
     assert list(report["others"]) == ["the most frequent class", "naive Bayes", "mean of vectors"]
@@ -88,9 +81,9 @@ def test_each_model_begins_with_glove(recipe, model):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_chinese_by_words(recipe, tmp_path):  # noqa: F811
+def test_chinese_by_words(recipe, tmp_path):
     pytest.importorskip("jieba")
-    need(load_chinese_reviews)
+    or_skip(load_chinese_reviews)
     flags = ["--smoke", "--epochs", "1", "--data", "chinese", "--language", "chinese_words"]
     status, report, _ = recipe("classify_text", *flags)
     assert status == 0 and report["classes"] == ["negative", "positive"]
@@ -111,7 +104,7 @@ BAD_FLAGS = [
 
 
 @pytest.mark.parametrize(("flags", "message"), BAD_FLAGS)
-def test_a_bad_flag_is_one_line(recipe, tmp_path, flags, message):  # noqa: F811
+def test_a_bad_flag_is_one_line(recipe, tmp_path, flags, message):
     status, report, output = recipe("classify_text", *flags)
     assert (status, report) == (2, None)
     assert message in output.err.splitlines()[-1] and "Traceback" not in output.err
@@ -137,7 +130,7 @@ BAD_TEXTS = [
 
 
 @pytest.mark.parametrize(("files", "flags", "message"), BAD_TEXTS)
-def test_bad_texts_are_one_line(recipe, tmp_path, files, flags, message):  # noqa: F811
+def test_bad_texts_are_one_line(recipe, tmp_path, files, flags, message):
     folder = tmp_path / "texts"
     folder.mkdir()
     for name, data in files.items():

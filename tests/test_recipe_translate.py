@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from test_recipe_basics import check_pictures, recipe  # noqa: F401
+from sharing import check_pictures, or_skip
 
 from tfcourse import plots
 from tfcourse.data.text import TextVocabulary
@@ -13,16 +13,13 @@ from tfcourse.sequence import beam_search
 
 
 @pytest.fixture
-def translate(recipe):  # noqa: F811
+def translate(recipe):
     return lambda *flags: recipe("translate", *flags)
 
 
 @pytest.fixture(scope="module")
 def verses():
-    try:
-        load_verses()
-    except OSError as error:
-        pytest.skip(f"the verses can't be fetched: {error}")
+    or_skip(load_verses)
 
 
 # Keras 3 hands its variables to `np.array`, which NumPy 2 warns about.
