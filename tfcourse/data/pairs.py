@@ -24,7 +24,7 @@ LONGEST, SHORT = 20, 12
 # twice, nearly in the same words.
 ALIKE = 0.8
 # What the French Psalms have where their verses are counted in another way, and some at their end.
-_COUNTED = re.compile(r"^\(\d+:\d+\)\s*|[\s-]+$")
+_COUNTED = re.compile(r"^\(\d+:\d+[a-z]?\)\s*|[\s-]+$")
 
 
 @dataclass(frozen=True, eq=False)
