@@ -17,8 +17,11 @@ def read_texts(path: str | Path, encoding: str = "utf-8") -> list[str]:
         encoding: "utf-8", "gb18030", "latin-1" ...
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file is empty or not in this encoding, or there is no such encoding.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     data = Path(path).read_bytes()
     try:
         text = data.decode(encoding)
