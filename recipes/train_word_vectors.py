@@ -34,8 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from tfcourse import cli, plots, runs
-from tfcourse.data.addresses import load_addresses
-from tfcourse.data.books import load_moby_dick
+from tfcourse.data.books import load_addresses, load_moby_dick
 from tfcourse.data.glove import WordVectors, load_glove, write_vectors
 from tfcourse.data.sentences import sentences
 from tfcourse.data.text import TextVocabulary, read_texts

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from sharing import or_skip
 
 from tfcourse.data import glove, word_questions
-from tfcourse.data.addresses import load_addresses
+from tfcourse.data.books import load_addresses
 from tfcourse.data.parquet_strings import decompress, read_strings
 from tfcourse.data.sentences import sentences
 from tfcourse.data.text import TextVocabulary

@@ -1,6 +1,8 @@
-"""Texts to write more of: a novel in English, and poems in Chinese.
+"""Long texts: a novel and speeches in English, and poems in Chinese.
 
 Herman Melville, Moby-Dick (1851), https://www.gutenberg.org/ebooks/2701, in the public domain.
+State of the Union: what presidents of the United States told Congress, 1790 to 2021, public domain,
+collected by the authors of stdlib, https://github.com/stdlib-js/datasets-sotu: 1.8 million words.
 Three Hundred Tang Poems (about 1763), https://en.wikipedia.org/wiki/Three_Hundred_Tang_Poems.
 """
 
@@ -11,6 +13,7 @@ import tarfile
 from tfcourse.data.sources import SOURCES, fetch
 
 _CHAPTER = re.compile(r"package/data/chapter_(\d+)\.json")
+_ADDRESS = re.compile(r"package/data/(\d{4}_\w+)\.json")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # fortune prints titles in green, poets in yellow
 _TITLE = "\u300a"  # a title stands between these marks ...
 _POET = "\u4f5c\u8005\uff1a"  # ... and a poet's name behind "author:"
@@ -25,14 +28,22 @@ def load_moby_dick() -> list[str]:
     Raises:
         OSError: If the book can't be fetched; the message tells what to do.
     """
-    (member,) = SOURCES["moby-dick"].members
-    chapters = {}
-    with tarfile.open(fetch("moby-dick") / member) as archive:
-        for file in archive:
-            if found := _CHAPTER.fullmatch(file.name):
-                text = json.load(archive.extractfile(file))["text"]
-                chapters[int(found[1])] = [" ".join(part.split()) for part in text.split("\n\n")]
-    return [paragraph for number in sorted(chapters) for paragraph in chapters[number] if paragraph]
+    chapters = _json_texts("moby-dick", _CHAPTER)
+    parts = [part for name in sorted(chapters, key=int) for part in chapters[name].split("\n\n")]
+    return [" ".join(part.split()) for part in parts if part.strip()]
+
+
+def load_addresses() -> list[str]:
+    """Load the 233 addresses to Congress.
+
+    Returns:
+        The addresses, by year.
+
+    Raises:
+        OSError: If they can't be fetched; the message tells what to do.
+    """
+    found = _json_texts("addresses", _ADDRESS)
+    return [" ".join(found[name].split()) for name in sorted(found)]
 
 
 def load_tang_poems() -> list[str]:
@@ -54,3 +65,14 @@ def load_tang_poems() -> list[str]:
         if poem:
             poems.append("\n".join(poem))
     return poems
+
+
+def _json_texts(source: str, names: re.Pattern) -> dict[str, str]:
+    """Return the texts of an archive of JSON files, by what the pattern finds in their names."""
+    (member,) = SOURCES[source].members
+    with tarfile.open(fetch(source) / member) as archive:
+        return {
+            name[1]: json.load(archive.extractfile(file))["text"]
+            for file in archive
+            if (name := names.fullmatch(file.name))
+        }
