@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sharing import or_skip
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -18,10 +19,7 @@ STATISTICS += ["user_likes", "item_likes"]
 
 @pytest.fixture(scope="module")
 def movies():
-    try:
-        return load_movielens()
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
+    return or_skip(load_movielens)
 
 
 def random_ratings(rows=400, seed=0, **changed):

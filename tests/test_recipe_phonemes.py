@@ -1,9 +1,6 @@
 """Generated syllables are what they are said to be, and the recipe that tells them apart."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +11,6 @@ from scipy.signal import lfilter
 from tfcourse import plots
 from tfcourse.data import mel, phonemes, speech
 from tfcourse.sequence import build_tdnn
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -246,23 +241,8 @@ def test_the_shift_curve_shows_a_loss(tmp_path):
         assert (np.nonzero(right)[0].mean() > pixels.shape[0] * 0.6) == is_low
 
 
-@pytest.fixture
-def recipe(tmp_path, monkeypatch, capsys):
-    """Run the recipe in this process, in an empty folder; gives status and output."""
-
-    def run(*flags):
-        monkeypatch.chdir(tmp_path)
-        path = ROOT / "recipes/recognise_phonemes.py"
-        monkeypatch.setattr(sys, "argv", [str(path), *flags])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(path), run_name="__main__")
-        return end.value.code, capsys.readouterr()
-
-    return run
-
-
 def test_recognise_phonemes(recipe, tmp_path):
-    status, output = recipe("--smoke")
+    status, _, output = recipe("recognise_phonemes", "--smoke")
     assert status == 0
     folder = tmp_path / "runs/recognise_phonemes"
     report = json.loads((folder / "report.json").read_text())
@@ -279,14 +259,14 @@ def test_recognise_phonemes(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_trained_is_not_trained_again(recipe, tmp_path):
-    assert recipe("--smoke")[0] == 0
+    assert recipe("recognise_phonemes", "--smoke")[0] == 0
     folder = tmp_path / "runs/recognise_phonemes"
     report = json.loads((folder / "report.json").read_text())
     # As after an interruption in the third training.
     (folder / "report.json").unlink()
     (folder / "trained/MLP_of_12_times_the_size_0.json").unlink()
     stamps = {p: p.stat().st_mtime_ns for p in (folder / "trained").glob("*.json")}
-    status, output = recipe("--smoke")
+    status, _, output = recipe("recognise_phonemes", "--smoke")
     assert status == 0
     assert output.out.splitlines()[-1] == report["line"]
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
@@ -302,7 +282,7 @@ def test_what_is_trained_is_not_trained_again(recipe, tmp_path):
     ],
 )
 def test_bad_flags_are_one_line(flags, message, recipe, tmp_path):
-    status, output = recipe(*flags)
+    status, _, output = recipe("recognise_phonemes", *flags)
     assert status == 2
     assert message in output.err.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
@@ -310,6 +290,6 @@ def test_bad_flags_are_one_line(flags, message, recipe, tmp_path):
 
 @pytest.mark.slow
 def test_the_full_recipe_keeps_its_promise(recipe):
-    status, output = recipe()
+    status, _, output = recipe("recognise_phonemes")
     assert status == 0, output.err
     assert "(expected " in output.out.splitlines()[-1]

@@ -1,40 +1,16 @@
 """The recipe predict_ratings at smoke size, its figures, and what it refuses."""
 
-import json
-import runpy
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
-from test_recipes import ROOT
+from sharing import or_skip
 
 from tfcourse.data import ratings
 
 
 @pytest.fixture(scope="module")
 def movies():
-    try:
-        return ratings.load_movielens()
-    except OSError as error:
-        pytest.skip(f"no package registry can be reached: {error}")
-
-
-@pytest.fixture
-def recipe(tmp_path, monkeypatch, capsys):
-    """Run the recipe in this process, in an empty folder; gives status, report and output."""
-
-    def run(*flags):
-        monkeypatch.chdir(tmp_path)
-        path = ROOT / "recipes/predict_ratings.py"
-        monkeypatch.setattr(sys, "argv", [str(path), *flags])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(path), run_name="__main__")
-        file = tmp_path / "runs/predict_ratings/report.json"
-        report = json.loads(file.read_text()) if file.exists() else None
-        return end.value.code, report, capsys.readouterr()
-
-    return run
+    return or_skip(ratings.load_movielens)
 
 
 @pytest.fixture
@@ -57,7 +33,7 @@ def check_picture(path):
 
 @pytest.mark.parametrize("model", ["user_cf", "item_cf"])
 def test_neighbours_on_a_file_of_ones_own(model, recipe, table, tmp_path):
-    status, report, output = recipe("--model", model, "--data-dir", str(table))
+    status, report, output = recipe("predict_ratings", "--model", model, "--data-dir", str(table))
     assert status == 0, output.err
     assert output.out.splitlines()[-1] == report["line"]
     assert "no figure is expected" in report["line"]
@@ -71,8 +47,8 @@ def test_neighbours_on_a_file_of_ones_own(model, recipe, table, tmp_path):
 
 
 def test_factorisation_of_what_came_later(recipe, table, tmp_path):
-    flags = ("--data-dir", str(table), "--split", "time", "--batch-size", "32")
-    status, report, output = recipe(*flags, "--epochs", "6", "--learning-rate", "0.03")
+    flags = ("--data-dir", str(table), "--split", "time", "--batch-size", "32", "--epochs", "6")
+    status, report, output = recipe("predict_ratings", *flags, "--learning-rate", "0.03")
     assert status == 0, output.err
     assert len(report["rmse"]["mf"]) == 1
     assert report["rmse"]["mf"][0] < 0.75 < report["rmse"]["item means"][0]
@@ -83,10 +59,10 @@ def test_factorisation_of_what_came_later(recipe, table, tmp_path):
 
 
 def test_smoke_run_and_a_finished_one(recipe, movies):
-    status, report, output = recipe("--smoke", "--model", "item_cf")
+    status, report, output = recipe("predict_ratings", "--smoke", "--model", "item_cf")
     assert status == 0, output.err
     assert len(report["rmse"]["item_cf"]) == 2
-    again = recipe("--smoke", "--model", "item_cf")
+    again = recipe("predict_ratings", "--smoke", "--model", "item_cf")
     assert again[0] == 0
     assert "this run is finished" in again[2].out
 
@@ -101,7 +77,7 @@ def test_smoke_run_and_a_finished_one(recipe, movies):
     ],
 )
 def test_bad_flags_are_one_line(flags, message, recipe, tmp_path):
-    status, _, output = recipe(*flags)
+    status, _, output = recipe("predict_ratings", *flags)
     assert status == 2
     assert message in output.err.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
@@ -110,7 +86,7 @@ def test_bad_flags_are_one_line(flags, message, recipe, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "most"), [("mf", 0.935), ("item_cf", 0.92), ("user_cf", 0.93)])
 def test_the_full_recipe_keeps_its_promise(model, most, recipe, movies):
-    status, report, output = recipe("--model", model)
+    status, report, output = recipe("predict_ratings", "--model", model)
     assert status == 0, output.err
     assert "(expected " in report["line"]
     assert np.mean(report["rmse"][model]) <= most
