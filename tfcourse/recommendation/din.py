@@ -70,6 +70,28 @@ class Comparison(layers.Layer):
         return super().get_config() | {"units": self.units}
 
 
+@keras.saving.register_keras_serializable("tfcourse")
+class BiasOfKnown(layers.Dense):
+    """A dense layer over histories that adds its bias where something is known.
+
+    Padding has no say in the end, with a bias or without. As a product the bias has a gradient that
+    XLA computes faster on a CPU than the sum over all rows of all histories.
+
+    Input: `(batch, length, n)` and, 1 or 0, what is known `(batch, length)`.
+    Output: `(batch, length, units)`.
+    """
+
+    def build(self, inputs_shape, present_shape):
+        super().build(inputs_shape)
+
+    def call(self, inputs, present):
+        bias = ops.matmul(present[..., None], self.bias[None])
+        return ops.matmul(inputs, self.kernel) + bias
+
+    def compute_output_shape(self, inputs_shape, present_shape):
+        return (*inputs_shape[:-1], self.units)
+
+
 def activation_unit(
     history: keras.KerasTensor,
     target: keras.KerasTensor,
@@ -96,13 +118,13 @@ def activation_unit(
     Returns:
         Weights `(batch, length)`, from the layer `{name}_attention`.
     """
-    x = history
+    x, present = history, ops.cast(ids > 0, history.dtype)
     for number, width in enumerate(units, start=1):
         layer = f"{name}_unit{number}"
         x = (
             Comparison(width, name=layer)(x, target)
             if number == 1
-            else layers.Dense(width, name=layer)(x)
+            else BiasOfKnown(width, name=layer)(x, present)
         )
         if variant == "course":
             x = layers.PReLU(name=f"{layer}_prelu")(x)
@@ -110,8 +132,7 @@ def activation_unit(
             x = layers.Activation("sigmoid", name=f"{layer}_sigmoid")(x)
     last = "sigmoid" if variant == "course" else None
     scores = layers.Dense(1, last, name=f"{name}_score")(x)[..., 0]
-    mask = ops.cast(ids > 0, scores.dtype)
-    return layers.Multiply(name=f"{name}_attention")([scores, mask])
+    return layers.Multiply(name=f"{name}_attention")([scores, present])
 
 
 def build_din(

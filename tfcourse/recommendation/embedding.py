@@ -75,12 +75,12 @@ class Embedding(keras.layers.Layer):
         table = self.table.value * 1.0 if small else self.table.value
         vectors = tf.gather(table, ops.concatenate(flat, axis=1))
         vectors = ops.cast(vectors, self.compute_dtype)
-        found, first = {}, 0
-        for column, ids in zip(self.columns, flat, strict=True):
-            part = vectors[:, first : first + ids.shape[1]]
-            found[column] = part[:, 0] if len(inputs[column].shape) == 1 else part
-            first += ids.shape[1]
-        return found
+        # The gradient of a split is one copy; that of a slice is as large as the whole.
+        parts = tf.split(vectors, [ids.shape[1] for ids in flat], axis=1)
+        return {
+            column: part[:, 0] if len(inputs[column].shape) == 1 else part
+            for column, part in zip(self.columns, parts, strict=True)
+        }
 
     def compute_output_shape(self, input_shape):
         return {name: (*input_shape[name], self.embedding_dim) for name in self.columns}

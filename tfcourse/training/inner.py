@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfcourse.data.in_memory import InMemory
 from tfcourse.training import replicas, whole_batch
+from tfcourse.training.side_by_side import SideBySide
 
 Step = Callable[[keras.Model, tuple], dict[str, tf.Tensor]]
 
@@ -121,7 +122,7 @@ class ArrayLoop(_Loop):
         super().__init__(model, index)
         self.data, self.steps, self.iterator = data, data.steps, None
         with tf.device(_first_device(self.strategy)):
-            self.tensors = keras.tree.map_structure(tf.constant, data.arrays)
+            self.arrays = SideBySide(data.arrays)
         self._pass, self._order = None, None
         self._many = _own_function(self._loop)
         self._compiled = _own_function(self._static_loop, jit_compile=True)
@@ -132,7 +133,7 @@ class ArrayLoop(_Loop):
 
     def rows(self, index, most: int | None = 1):
         """Return the rows of an index, by default the first."""
-        return keras.tree.map_structure(lambda x: tf.gather(x, index[:most]), self.tensors)
+        return self.arrays.rows(index[:most])
 
     def begin(self, position: int) -> None:
         """Go to the step of this number, counted from the first epoch's first."""
