@@ -79,6 +79,9 @@ def missing(name: str) -> str:
 class Peer:
     """A peer that stays ready, and trains for one epoch when it is asked to.
 
+    Attributes:
+        to_last_step: Seconds of each epoch without what came after its last step.
+
     Raises:
         RuntimeError: If its script ends.
     """
@@ -93,13 +96,16 @@ class Peer:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self.to_last_step = []
         self._line()
 
     def seconds(self) -> float:
         """Let it train for an epoch; return how long that took."""
         self.process.stdin.write("epoch\n")
         self.process.stdin.flush()
-        return float(self._line())
+        whole, to_last_step = map(float, self._line().split())
+        self.to_last_step.append(to_last_step)
+        return whole
 
     def close(self) -> None:
         """End the script."""

@@ -83,6 +83,7 @@ def main(build: Callable, models: tuple[str, ...]) -> None:
 
     Args:
         build: From the model's name, the clicks and a seed to the functions `epoch` and `score`.
+            An epoch returns nothing, or at which `time.perf_counter()` its last step was done.
         models: The names that there are.
     """
     parser = argparse.ArgumentParser()
@@ -101,5 +102,5 @@ def main(build: Callable, models: tuple[str, ...]) -> None:
     print("ready", file=ANSWERS, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        epoch()
-        print(time.perf_counter() - start, file=ANSWERS, flush=True)
+        last_step, end = epoch(), time.perf_counter()
+        print(end - start, (last_step or end) - start, file=ANSWERS, flush=True)

@@ -113,7 +113,6 @@ def build(name, clicks, seed):
         model.train()
         train = parts["train"]
         order = torch.randperm(len(train["label"]))
-        total = 0.0
         for start in range(0, len(order), rows):
             chosen = order[start : start + rows]
             batch = {column: tensor[chosen] for column, tensor in train.items()}
@@ -121,8 +120,6 @@ def build(name, clicks, seed):
             loss = functional.binary_cross_entropy_with_logits(model(batch)[:, 0], batch["label"])
             loss.backward()
             optimizer.step()
-            total += loss.item() * len(chosen)
-        return total / len(order)
 
     @torch.no_grad()
     def score(part):
