@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-NARROW = 64  # numbers in a row; of wider arrays the copies cost more than a gather
+NARROW = 64  # numbers in a row; a wider array is not worth copying to lay it beside others
 
 
 class SideBySide:
