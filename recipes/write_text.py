@@ -24,7 +24,9 @@ find it: as much as Melville's text at a temperature of about 0.75. `surprise.pn
 passage of his the network did not know what would come: mostly the first letters of words.
 
 Of the Tang poems there are 20,000 characters to learn from: every eighth that tests is one that
-training has once or never, and no figure is promised. MY_TEXT.txt is a text in UTF-8.
+training has once or never. By three seeds the network needs 7.54, 7.56 and 7.58 bits, 2-grams 7.60
+and both together 7.27; this is not checked. MY_TEXT.txt is a text in UTF-8. Characters that no font
+here has are boxes in `surprise.png`.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfcourse.plots._drawing import COLORS, fonts, new_figure, plain, printable, save
 
-MOST = 8.0  # bits: what surprises more has the same colour
+MOST = 8.0  # bits: what surprises more has the same colour, unless a tenth of the passage does
 
 
 def surprising_text(
@@ -33,11 +33,12 @@ def surprising_text(
     grid.flat[: len(tokens)] = bits
     figure = new_figure(0.16 * columns + 1.6, 0.26 * rows + 0.8)
     axes = figure.add_subplot()
-    image = axes.imshow(grid, cmap="OrRd", vmin=0, vmax=MOST, aspect="auto")
+    most = max(MOST, float(np.quantile(bits, 0.9)))
+    image = axes.imshow(grid, cmap="OrRd", vmin=0, vmax=most, aspect="auto")
     for place, token in enumerate(tokens):
         row, column = divmod(place, columns)
         shown = "\u00b6" if token == "\n" else printable(token)
-        dark = bits[place] > 0.7 * MOST
+        dark = bits[place] > 0.7 * most
         axes.text(
             column,
             row,
