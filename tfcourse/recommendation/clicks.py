@@ -125,9 +125,10 @@ def load_ratings(path: Path | None = None) -> Ratings:
 
 
 def digest_of(ratings: Ratings) -> str:
-    """Return what tells ratings from all others: who rated what, how and when."""
+    """Return what tells ratings from all others: who rated what, how, and when if that is known."""
     columns = (ratings.users, ratings.items, ratings.ratings, ratings.timestamps)
-    return hashlib.sha256(b"".join(str(column.tolist()).encode() for column in columns)).hexdigest()
+    there = [column for column in columns if column is not None]
+    return hashlib.sha256(b"".join(str(column.tolist()).encode() for column in there)).hexdigest()
 
 
 def load_clicks(
