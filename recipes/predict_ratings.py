@@ -3,14 +3,15 @@
     tfcourse run predict_ratings
     tfcourse run predict_ratings --model item_cf --workdir runs/item_cf
     tfcourse run predict_ratings --split time --workdir runs/later
+    tfcourse run predict_ratings --data-dir ml-1m.zip --workdir runs/1m
     tfcourse run predict_ratings --data-dir ratings.csv --workdir runs/mine
 
 MovieLens-100k: 943 users, 1,682 films, 100,000 ratings from 1 to 5. They are dealt out into five
 parts at random; each is predicted by what was learnt from the other four, and the errors are those
 of all five. Sizes and epochs were chosen on a tenth of what the first fold learns from. With
 `--split time` the last tenth is predicted from all before it: most of its users are new then, and
-nothing is known of them. `--data-dir` takes a folder of MovieLens, or a file with the columns user,
-item, rating and timestamp.
+nothing is known of them. `--data-dir` takes a MovieLens, zipped or unpacked, or a .csv or .tsv file
+with the columns user, item, rating and timestamp.
 
 Expected: an RMSE of 0.908 by factorisation (standard deviation 0.001 over three seeds; a full run
 fails above 0.911), where Surprise states 0.936 for its SVD. Means of three seeds:
@@ -33,13 +34,14 @@ import numpy as np
 from tfcourse import cli, plots, runs, training
 from tfcourse.data import cache
 from tfcourse.data.features import Category
-from tfcourse.data.ratings import Ratings, load_movielens, read_ratings, split_by_time
+from tfcourse.data.ratings import Ratings, split_by_time
 from tfcourse.recommendation import (
     build_matrix_factorization,
     fit_item_cf,
     fit_user_cf,
     rating_matrix,
 )
+from tfcourse.recommendation.clicks import load_ratings
 from tfcourse.recommendation.metrics import mae, rmse
 from tfcourse.training import InMemory
 
@@ -118,10 +120,7 @@ def parse() -> runs.Run:
 
 
 def load(flags) -> Ratings:
-    if flags.data_dir and flags.data_dir.is_file():
-        ratings = read_ratings(flags.data_dir)
-    else:
-        ratings = load_movielens("100k", flags.data_dir)
+    ratings = load_ratings(flags.data_dir)
     return ratings.take(np.arange(0, len(ratings), 10)) if flags.smoke else ratings
 
 

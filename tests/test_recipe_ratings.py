@@ -1,5 +1,7 @@
 """The recipe predict_ratings at smoke size, its figures, and what it refuses."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +46,26 @@ def test_neighbours_on_a_file_of_ones_own(model, recipe, table, tmp_path):
     assert np.mean(rmse["item means"]) > 1
     assert report["value"] == pytest.approx(np.mean(rmse[model]))
     check_picture(tmp_path / "runs/predict_ratings/errors.png")
+
+
+def test_files_of_other_kinds(recipe, table, tmp_path):
+    """A file with tabs, and the zip file of a MovieLens, hold the same ratings."""
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    (tmp_path / "mine.tsv").write_text("\n".join("\t".join(row) for row in rows))
+    plain = ["::".join([row[0][1:], row[1][5:], *row[2:]]) for row in rows[1:]]
+    films = sorted({line.split("::")[1] for line in plain})
+    with zipfile.ZipFile(tmp_path / "ml-1m.zip", "w") as archive:
+        archive.writestr("ml-1m/ratings.dat", "\n".join(plain))
+        text = "\n".join(f"{film}::Am\u00e9lie {film}::Drama" for film in films)
+        archive.writestr("ml-1m/movies.dat", text.encode("latin-1"))
+    found = []
+    for name in (str(table), "mine.tsv", "ml-1m.zip"):
+        flags = ("--model", "item_cf", "--data-dir", name, "--fresh")
+        status, report, output = recipe("predict_ratings", *flags)
+        assert status == 0, output.err
+        found.append(report["value"])
+    assert found[0] == found[1]
+    assert found[2] == pytest.approx(found[0], abs=0.01)  # other ids are in another order
 
 
 def test_factorisation_of_what_came_later(recipe, table, tmp_path):
