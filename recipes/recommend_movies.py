@@ -22,7 +22,6 @@ seeds; a full run fails below 0.153). The towers alone have 0.172, the films mos
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import keras
@@ -36,7 +35,7 @@ from tfcourse.recommendation.clicks import digest_of, load_ratings, with_values
 from tfcourse.recommendation.learning import by_xla
 from tfcourse.recommendation.metrics import list_metrics, top_lists
 from tfcourse.recommendation.sampling import in_batch_log_q
-from tfcourse.recommendation.titles import find_title, genres_of, titles_of
+from tfcourse.recommendation.titles import find_title, find_user, genres_of, titles_of
 from tfcourse.recommendation.two_stage import Recommended, TwoStage
 from tfcourse.training import InMemory
 
@@ -60,6 +59,7 @@ def flags() -> argparse.ArgumentParser:
     whose.add_argument(
         "--liked", metavar="TITLE", nargs="+", action="extend", help="what somebody new liked"
     )
+    add("--like", type=cli.positive, default=3.5, help="the least rating that is a like")
     add("--length", type=cli.at_least(1), default=10, help="of the list; default 10")
     return parser
 
@@ -135,16 +135,18 @@ def train_ranker(run, films: LastLikes, stages: TwoStage) -> None:
 def compare(films: LastLikes, stages: TwoStage) -> dict[str, dict]:
     """Print and return how good the lists for the test part are, before and after ranking."""
     places, wanted = np.arange(len(films.test)), films.items[films.test]
-    seen = seen_before(films)
+    seen = films.seen_before_test
     asked = stages.pipeline.transform(films.rows(films.test))
     query = vectors_of(stages.user_tower, asked)
-    near, found = stages.index.search(query, min(CANDIDATES, left_of(films)), exclude=seen)
+    near, found = stages.index.search(
+        query, min(CANDIDATES, films.check_left(LISTED)), exclude=seen
+    )
     order = np.argsort(-stages.rank(asked["seen"], found, near), axis=1, kind="stable")
     known = np.concatenate([films.train, films.validation])
     counts = np.bincount(films.items[known], minlength=films.shape[1])
     row = np.repeat(places, [len(rated) for rated in seen])
-    scores = np.tile(counts, (len(places), 1))
-    popular = top_lists(scores, places, LISTED, (row, np.concatenate(seen)))
+    seen = row, np.concatenate(seen)
+    popular = top_lists(lambda rows: np.tile(counts, (len(rows), 1)), places, LISTED, seen)
     ranked = np.take_along_axis(found, order, axis=1)
     figures = {}
     for name, lists in (("most popular", popular), ("two towers", found), ("and DIN", ranked)):
@@ -153,28 +155,14 @@ def compare(films: LastLikes, stages: TwoStage) -> dict[str, dict]:
     return figures
 
 
-def seen_before(films: LastLikes) -> list[np.ndarray]:
-    """Return the numbers of the films that each user of the test part had rated before."""
-    row, film = np.unique(films.seen(films.test), axis=1)
-    return np.split(film, np.searchsorted(row, np.arange(1, len(films.test))))
-
-
-def left_of(films: LastLikes) -> int:
-    """Return how many films each user of the test part has left, at least."""
-    return films.shape[1] - max(map(len, seen_before(films)))
-
-
 def who_asks(given, films: LastLikes) -> dict[str, object] | None:
     """Return what `TwoStage.recommend` has to know of the user or the titles of the flags."""
     if given.liked:
         titles = titles_of(films.ratings)
         asked = {"history": [find_title(titles, title) for title in given.liked]}
     elif given.user is not None:
-        users = {str(user): user for user in np.unique(films.ratings.users).tolist()}
-        if given.user not in users:
-            raise ValueError(f"--user must be one of the {len(users)} users, got {given.user!r}")
-        row = films.now(users[given.user])
-        rated = films.ratings.items[films.ratings.users == users[given.user]]
+        user = find_user(films.ratings, given.user)
+        row, rated = films.now(user), films.ratings.items[films.ratings.users == user]
         facts = {spec.name: row[spec.name][0] for spec in usable(USER, films)}
         asked = {"history": row["seen"][0], "facts": facts, "exclude": rated}
         asked |= {name: [str(item) for item in asked[name]] for name in ("history", "exclude")}
@@ -235,26 +223,14 @@ def load(flags) -> LastLikes:
     ratings = load_ratings(flags.data_dir)
     if flags.smoke:
         ratings = ratings.take(np.flatnonzero(ratings.numbered()[0] < SMOKE))
-    films = hold_out_last_likes(ratings, history_length=HISTORY[0].length)
-    if (left := left_of(films)) < LISTED:
-        raise ValueError(f"each user must have {LISTED} films left for a list, got {left}")
+    films = hold_out_last_likes(ratings, history_length=HISTORY[0].length, like=flags.like)
+    films.check_left(LISTED)
     films.events["nearness"] = np.zeros(len(films.ratings))  # the towers will say
     return films
 
 
 def usable(specs: list, films: LastLikes) -> list:
-    names = with_values(films.events, films.train, [spec.name for spec in specs])
-    return [spec for spec in specs if spec.name in names]
-
-
-def check_run(folder: Path, films: LastLikes) -> None:
-    """Refuse a finished run that learned from other ratings."""
-    learned = json.loads((folder / "flags.json").read_text("utf-8"))["inputs"]["ratings"]
-    if learned != digest_of(films.ratings):
-        raise ValueError(
-            f"{folder} holds a run with other ratings: --fresh starts over, --workdir takes "
-            "another folder"
-        )
+    return with_values(films.events, films.train, specs)
 
 
 def main() -> int:
@@ -264,7 +240,7 @@ def main() -> int:
     asks, finished = given.liked or given.user is not None, (folder / "report.json").exists()
     if asks and finished and not given.fresh:
         films = load(given)
-        check_run(folder, films)
+        runs.check_finished(folder, {"like": given.like}, {"ratings": digest_of(films.ratings)})
         show(who_asks(given, films), films, TwoStage.load(folder))
         return 0
     run = runs.start(parser, "recommend_movies")

@@ -58,12 +58,7 @@ class Run:
         if self.flags.fresh and self.folder.exists():
             shutil.rmtree(self.folder.resolve())
         before = _read(self.folder / "flags.json") or {"inputs": inputs}
-        for name, digest in inputs.items():
-            if before["inputs"].get(name) != digest:
-                raise ValueError(
-                    f"{self.folder} holds a run with other {name}: --fresh starts over, --workdir "
-                    "takes another folder"
-                )
+        _compare_inputs(self.folder, before["inputs"], inputs)
         write_json(self.folder / "flags.json", {"flags": self.compared, "inputs": inputs})
         print(f"run folder: {self.folder}", flush=True)
 
@@ -128,6 +123,22 @@ def start(parser: argparse.ArgumentParser, name: str) -> Run:
     cluster = read_cluster() if flags.strategy == "multi-worker" else None
     results = folder if cluster is None or cluster.index == 0 else _passing_folder()
     return Run(flags, folder, is_full, compared, results)
+
+
+def check_finished(folder: Path, flags: dict[str, object], inputs: dict[str, str]) -> None:
+    """Refuse to ask a finished run about what it has not learned from.
+
+    Args:
+        folder: The run's.
+        flags: Those that have to be the same, by name.
+        inputs: As in `Run.open`.
+
+    Raises:
+        ValueError: If the run has other flags or other inputs.
+    """
+    before = _read(folder / "flags.json") or {"flags": {}, "inputs": {}}
+    _compare_inputs(folder, before["inputs"], inputs)
+    _compare(folder, before["flags"], flags)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -200,6 +211,15 @@ def _compare(folder: Path, before: dict[str, object], compared: dict[str, object
             f"{folder} holds a run with other flags ({differ}): --fresh starts over, --workdir "
             "takes another folder"
         )
+
+
+def _compare_inputs(folder: Path, before: dict[str, str], inputs: dict[str, str]) -> None:
+    for name, digest in inputs.items():
+        if before.get(name) != digest:
+            raise ValueError(
+                f"{folder} holds a run with other {name}: --fresh starts over, --workdir takes "
+                "another folder"
+            )
 
 
 def _report_again(folder: Path, report: dict) -> None:

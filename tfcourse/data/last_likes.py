@@ -1,6 +1,7 @@
 """The task of retrieval: which item will a user like next, of all that there are?"""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -61,6 +62,24 @@ class LastLikes:
         before = (row >= 0) & (np.arange(len(row)) < np.asarray(asked)[row])
         return row[before], self.items[before]
 
+    @cached_property
+    def seen_before_test(self) -> list[np.ndarray]:
+        """The numbers of the items that each user of the test part had rated before."""
+        row, item = self.seen(self.test)
+        row, item = np.divmod(np.unique(row * self.shape[1] + item), self.shape[1])
+        return np.split(item, np.searchsorted(row, np.arange(1, len(self.test))))
+
+    def check_left(self, least: int) -> int:
+        """Return how many items each user of the test part has left for a list, at least.
+
+        Raises:
+            ValueError: If there are too few.
+        """
+        left = self.shape[1] - max(map(len, self.seen_before_test))
+        if left < least:
+            raise ValueError(f"each user must have {least} films left for a list, got {left}")
+        return left
+
     def now(self, user: int | str) -> dict[str, np.ndarray | list]:
         """Return one row of raw columns: a user with all that he liked, the newest first.
 
@@ -74,12 +93,15 @@ class LastLikes:
         return self.rows(mine[-1:]) | {"seen": [self.ratings.items[liked][::-1].tolist()]}
 
 
-def hold_out_last_likes(ratings: Ratings, *, history_length: int = 20) -> LastLikes:
+def hold_out_last_likes(
+    ratings: Ratings, *, history_length: int = 20, like: float = 3.5
+) -> LastLikes:
     """Hold out the last item that each user liked for testing, the one before for validation.
 
     Args:
-        ratings: In order of time. A rating of 3.5 or more is a like.
+        ratings: In order of time.
         history_length: How many liked items before an event are kept.
+        like: The least rating that is a like.
 
     Returns:
         Events and parts. A user with fewer than three likes is in the training part alone.
@@ -87,10 +109,10 @@ def hold_out_last_likes(ratings: Ratings, *, history_length: int = 20) -> LastLi
     Raises:
         ValueError: If times are missing or out of order, or no user has three likes.
     """
-    events = make_events(ratings, history_length=history_length, with_statistics=False)
+    events = make_events(ratings, history_length=history_length, like=like, with_statistics=False)
     liked = np.flatnonzero(events["label"])
     if not len(liked):
-        raise ValueError(f"ratings must have a like, 3.5 or more, got {ratings.ratings.max()}")
+        raise ValueError(f"ratings must have a like, {like:g} or more, got {ratings.ratings.max()}")
     train, *held_out = (liked[part] for part in leave_last_out(ratings.take(liked)))
     users, items, user_ids, _ = ratings.numbered()
     end = np.full(len(user_ids), len(users))

@@ -15,6 +15,7 @@ import numpy as np
 from tfcourse.data.events import make_events
 from tfcourse.data.features import Cross, Feature
 from tfcourse.data.pipeline import Combined, Normalised, Pipeline, Sequence, Vocabulary
+from tfcourse.data.preparing import Spec
 from tfcourse.data.ratings import (
     Ratings,
     check_labels,
@@ -188,13 +189,13 @@ def load_clicks(
 def _specs(events: dict[str, np.ndarray], rows: np.ndarray, history_length: int) -> list:
     """Say what becomes of the columns that have a value in the training part."""
 
-    def usable(names):
-        return with_values(events, rows, names)
-
+    specs = [
+        *(Vocabulary(name) for name in CATEGORIES),
+        *(Normalised(name, logarithm=True) for name in COUNTS),
+        *(Normalised(name) for name in (*NUMBERS, *FACTS)),
+    ]
     return [
-        *(Vocabulary(name) for name in usable(CATEGORIES)),
-        *(Normalised(name, logarithm=True) for name in usable(COUNTS)),
-        *(Normalised(name) for name in usable((*NUMBERS, *FACTS))),
+        *with_values(events, rows, specs),
         Sequence("seen", item="item", length=history_length),
         Vocabulary("latest"),
         Combined("item_after", ("item", "latest"), size=10_000),
@@ -202,14 +203,14 @@ def _specs(events: dict[str, np.ndarray], rows: np.ndarray, history_length: int)
 
 
 def with_values(
-    events: Mapping[str, np.ndarray], rows: np.ndarray, names: Iterable[str]
-) -> list[str]:
-    """Return those names under which some row of the events has a value."""
+    events: Mapping[str, np.ndarray], rows: np.ndarray, specs: Iterable[Spec]
+) -> list[Spec]:
+    """Return those specs in whose column some of these rows of the events has a value."""
 
     def there(column: np.ndarray) -> np.ndarray:
         return column != "" if column.dtype.kind in "OU" else ~np.isnan(column.astype(float))
 
-    return [name for name in names if name in events and there(events[name][rows]).any()]
+    return [s for s in specs if s.name in events and there(events[s.name][rows]).any()]
 
 
 def _part(events: dict[str, np.ndarray], pipeline: Pipeline, rows: np.ndarray) -> Part:

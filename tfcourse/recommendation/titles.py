@@ -1,4 +1,4 @@
-"""Items by their titles, as people write them."""
+"""Items by their titles, and users by their ids, as people write them."""
 
 import difflib
 import math
@@ -33,6 +33,18 @@ def genres_of(ratings: Ratings) -> dict[str, str]:
     facts = ratings.item_facts
     pairs = zip(facts.get("item", ()), facts.get("genres", ()), strict=True)
     return {str(item): genres.split("|")[0] for item, genres in pairs}
+
+
+def find_user(ratings: Ratings, wanted: str) -> int | str:
+    """Return the raw id of a user from its text, such as 42 for "42".
+
+    Raises:
+        ValueError: If the ratings have no such user.
+    """
+    users = {str(user): user for user in np.unique(ratings.users).tolist()}
+    if wanted not in users:
+        raise ValueError(f"--user must be one of the {len(users)} users, got {wanted!r}")
+    return users[wanted]
 
 
 def find_title(titles: dict[str, str], wanted: str) -> str:
