@@ -2,6 +2,7 @@
 
     tfcourse run retrieve_items
     tfcourse run retrieve_items --user 42
+    tfcourse run retrieve_items --data-dir ratings.csv --like 4 --workdir runs/mine
 
 MovieLens-100k: 943 users, 1,682 films, 100,000 ratings; a film is liked from 3.5 stars on. Of each
 user's liked films the last is for testing, the one before it chooses the epoch, and the others are
@@ -36,7 +37,6 @@ prints a list of titles for the user as of now.
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 
 import keras
@@ -46,7 +46,6 @@ from tfcourse import cli, plots, runs, training
 from tfcourse.data import cache
 from tfcourse.data.last_likes import LastLikes, hold_out_last_likes
 from tfcourse.data.pipeline import Bucketed, Normalised, Pipeline, Sequence, Vocabulary
-from tfcourse.data.ratings import load_movielens
 from tfcourse.recommendation import (
     InBatchSoftmax,
     build_two_tower,
@@ -56,15 +55,17 @@ from tfcourse.recommendation import (
     vectors_of,
 )
 from tfcourse.recommendation.approximate_index import ApproximateIndex
+from tfcourse.recommendation.clicks import digest_of, load_ratings, with_values
 from tfcourse.recommendation.index import TopK
 from tfcourse.recommendation.metrics import coverage, list_metrics, popularity_bias, top_lists
 from tfcourse.recommendation.sampling import in_batch_log_q
+from tfcourse.recommendation.titles import find_user, genres_of, titles_of
 from tfcourse.training import InMemory
 
 EXPECTED, TOLERANCE = 0.576, 0.03
 FORGETTING = {"user": 0.1, "item": 0.1}  # so that new ones, without a number, can be served
 HISTORY = 20
-LONGEST = 100  # of the lists
+LISTED, LONGEST = 10, 100  # of the lists
 USER = [Vocabulary("user"), Sequence("seen", length=HISTORY)]
 USER += [Normalised("age"), Vocabulary("gender"), Vocabulary("occupation")]
 FILM = [Vocabulary("item"), Vocabulary("genre1"), Vocabulary("genre2"), Vocabulary("genre3")]
@@ -77,20 +78,25 @@ def flags_of() -> argparse.ArgumentParser:
     add("--temperature", type=cli.positive, default=0.15, help="of the softmax; default 0.15")
     add("--hard-negatives", type=cli.at_least(1), help="how many of a batch count; default all")
     add("--dislikes", action="store_true", help="take what was not liked for negatives")
-    add("--user", type=cli.at_least(1), help="whose list is printed")
+    add("--like", type=cli.positive, default=3.5, help="the least rating that is a like")
+    add("--user", metavar="ID", help="whose list is printed")
     return parser
 
 
 def load(flags) -> LastLikes:
-    ratings = load_movielens("100k", flags.data_dir)
+    ratings = load_ratings(flags.data_dir)
     if flags.smoke:
         ratings = ratings.take(np.flatnonzero(ratings.numbered()[0] < 60))
-    return hold_out_last_likes(ratings, history_length=HISTORY)
+    films = hold_out_last_likes(ratings, history_length=HISTORY, like=flags.like)
+    films.check_left(LISTED)
+    return films
 
 
 def learn(run, films: LastLikes, pipeline: Pipeline) -> keras.Model:
     """Train both towers; end with the epoch that is best on the validation part."""
-    flags, features = run.flags, pipeline.features
+    flags, of_user = run.flags, {spec.name for spec in USER}
+    user = [feature for feature in pipeline.features if feature.name in of_user]
+    film = [feature for feature in pipeline.features if feature.name not in of_user]
     rows = np.concatenate([films.train, films.disliked]) if flags.dislikes else films.train
     log_q = in_batch_log_q(films.items[rows], films.shape[1])
 
@@ -100,7 +106,7 @@ def learn(run, films: LastLikes, pipeline: Pipeline) -> keras.Model:
         return InMemory(pipeline.transform(films.rows(rows)), targets.astype("float32"), **more)
 
     with training.strategy(flags.strategy).scope():
-        model = build_two_tower(features[: len(USER)], features[len(USER) :], forgetting=FORGETTING)
+        model = build_two_tower(user, film, forgetting=FORGETTING)
         model.compile(
             keras.optimizers.Adam(flags.learning_rate),
             InBatchSoftmax(flags.temperature, hard_negatives=flags.hard_negatives),
@@ -127,11 +133,10 @@ def two_towers(films: LastLikes, pipeline: Pipeline, model: keras.Model) -> dict
     vectors, queries = vectors_of(items, catalogue), vectors_of(users, asked)
     new_users = vectors_of(users, asked | nameless)
     new_films = vectors_of(items, catalogue | {"item": 0 * catalogue["item"]})
-    row, film = films.seen(films.test)
-    seen = [film[row == place] for place in range(len(films.test))]
+    seen, longest = films.seen_before_test, min(LONGEST, films.check_left(LISTED))
 
     def lists(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        return TopK(vectors).search(queries, LONGEST, exclude=seen)[1]
+        return TopK(vectors).search(queries, longest, exclude=seen)[1]
 
     return {
         "two towers": lists(queries, vectors),
@@ -146,15 +151,19 @@ def baselines(films: LastLikes) -> dict[str, np.ndarray]:
     users, items = films.users[known], films.items[known]
     counts = np.bincount(items, minlength=films.shape[1]).astype("float64")
     asked = films.users[films.test]
-    likes = rating_matrix(users, items, np.ones(len(known)), *films.shape)
+    # Some like a film twice; a matrix has it once.
+    once = np.sort(np.unique(users * films.shape[1] + items, return_index=True)[1])
+    likes = rating_matrix(users[once], items[once], np.ones(len(once)), *films.shape)
     item_cf = fit_item_cf(likes, similarity="cosine", num_neighbours=50, shrinkage=0)
-    scores = {
-        "most popular": np.tile(counts, (len(asked), 1)),
-        "item-CF": item_cf.scores(asked),
-        "ALS": fit_als(likes).scores(asked),
+    als = fit_als(likes)
+    scores = {  # of some places, not of all users at once
+        "most popular": lambda places: np.tile(counts, (len(places), 1)),
+        "item-CF": lambda places: item_cf.scores(asked[places]),
+        "ALS": lambda places: als.scores(asked[places]),
     }
     places, seen = np.arange(len(asked)), films.seen(films.test)
-    return {name: top_lists(matrix, places, LONGEST, seen) for name, matrix in scores.items()}
+    longest = min(LONGEST, films.shape[1])
+    return {name: top_lists(score, places, longest, seen) for name, score in scores.items()}
 
 
 def compare(films: LastLikes, lists: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -164,10 +173,12 @@ def compare(films: LastLikes, lists: dict[str, np.ndarray]) -> dict[str, dict[st
     columns = ("recall@10", "recall@100", "ndcg@10", "ndcg@100", "coverage@10", "popularity@10")
     print(f"{'':14}" + "".join(f"{name:>14}" for name in columns))
     table = {}
-    for name, found in lists.items():
-        figures = list_metrics(found, places, (places, wanted), k=(10, LONGEST))
-        figures["coverage@10"] = coverage(found[:, :10], len(counts))
-        figures["popularity@10"] = popularity_bias(found[:, :10], counts)
+    for name, few in lists.items():
+        # Where few films are left, lists end early.
+        found = np.pad(few, ((0, 0), (0, LONGEST - few.shape[1])), constant_values=-1)
+        figures = list_metrics(found, places, (places, wanted), k=(LISTED, LONGEST))
+        figures["coverage@10"] = coverage(found[:, :LISTED], len(counts))
+        figures["popularity@10"] = popularity_bias(found[:, :LISTED], counts)
         table[name] = {column: figures[column] for column in columns}
         print(f"{name:14}" + "".join(f"{value:14.3f}" for value in table[name].values()))
     return table
@@ -186,11 +197,12 @@ def keep(run, films: LastLikes, pipeline: Pipeline, model: keras.Model) -> None:
     users = pipeline.transform(films.rows(films.test))
     say_recall(index, vectors, vectors_of(model.get_layer("user_tower"), users))
     known = np.argsort(-np.bincount(films.items))[:40]
+    names, titles, genres = catalogue["item"], titles_of(films.ratings), genres_of(films.ratings)
     plots.embedding_map(
         vectors,
-        catalogue["genre1"],
+        [genres.get(str(name), "") for name in names],
         run.results / "films.png",
-        names={int(film): str(catalogue["title"][film]) for film in known},
+        names={int(film): titles[str(names[film])] for film in known},
         title="Films by the item tower",
     )
 
@@ -202,41 +214,50 @@ def say_recall(exact: TopK, vectors: np.ndarray, queries: np.ndarray) -> None:
     except ImportError as error:
         print(f"no approximate index: {error}")
         return
-    print(f"recall of the approximate index: {index.recall(queries, LONGEST, exact):.3f}")
+    recall = index.recall(queries, min(LONGEST, len(vectors)), exact)
+    print(f"recall of the approximate index: {recall:.3f}")
 
 
 def show(folder: Path, flags, films: LastLikes) -> None:
     """Print what the towers and the index in a folder recommend to a user."""
-    titles = dict(zip(films.events["item"], films.events["title"], strict=True))
-    row = films.now(flags.user)
-    print(f"user {flags.user} liked " + ", ".join(titles[item] for item in row["seen"][0][:5]))
+    titles, user = titles_of(films.ratings), find_user(films.ratings, flags.user)
+    row, rated = films.now(user), np.unique(films.ratings.items[films.ratings.users == user])
+    liked = [titles[str(item)] for item in row["seen"][0][:5]]
+    print(f"user {user} liked " + (", ".join(liked) or "nothing yet"))
     tower = keras.saving.load_model(folder / "user_tower.keras")
     vector = vectors_of(tower, Pipeline.load(folder / "pipeline.json").transform(row))
-    seen = [films.ratings.items[films.ratings.users == flags.user]]
-    scores, items = TopK.load(folder / "index.npz").search(vector, 10, exclude=seen)
+    if not (length := min(LISTED, films.shape[1] - len(rated))):
+        print("and has rated all films")
+        return
+    scores, items = TopK.load(folder / "index.npz").search(vector, length, exclude=[rated])
     for score, item in zip(scores[0], items[0], strict=True):
-        print(f"{score:6.3f}  {titles[item]}")
+        print(f"{score:6.3f}  {titles[str(item)]}")
 
 
 def main() -> int:
     parser = flags_of()
     given = parser.parse_args()
     folder = given.workdir or Path("runs/retrieve_items")
-    if given.user and not given.fresh and (folder / "report.json").exists():
-        show(folder, given, load(given))
+    asks, finished = given.user is not None, (folder / "report.json").exists()
+    if asks and finished and not given.fresh:
+        films = load(given)
+        runs.check_finished(folder, {"like": given.like}, {"ratings": digest_of(films.ratings)})
+        show(folder, given, films)
         return 0
     run = runs.start(parser, "retrieve_items")
     keras.utils.set_random_seed(run.flags.seed)
     films = load(run.flags)
-    if run.flags.user:
-        films.now(run.flags.user)  # whom the data lack is said before anything is trained
-    pipeline = Pipeline([*USER, *FILM]).fit(films.rows(films.train))
-    digest = hashlib.sha256(films.ratings.ratings.tobytes() + films.items.tobytes())
-    run.open({"ratings": digest.hexdigest()})
+    if asks:
+        find_user(
+            films.ratings, given.user
+        )  # whom the data lack is said before anything is trained
+    specs = with_values(films.events, films.train, [*USER, *FILM])
+    pipeline = Pipeline(specs).fit(films.rows(films.train))
+    run.open({"ratings": digest_of(films.ratings)})
     model = learn(run, films, pipeline)
     table = compare(films, baselines(films) | two_towers(films, pipeline, model))
     keep(run, films, pipeline, model)
-    if run.flags.user:
+    if asks:
         show(run.results, run.flags, films)
     value = table["two towers"]["recall@100"]
     return run.report(

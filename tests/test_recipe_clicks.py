@@ -182,6 +182,7 @@ def test_recommend_movies(recipe, tmp_path):
         (["--user", "x"], "--user must be one of the 60 users, got 'x'"),
         (["--user", "1", "--length", "5000"], "--length must be at most the "),
         (["--user", "1", "--data-dir", "mine.csv"], "holds a run with other ratings: --fresh"),
+        (["--user", "1", "--like", "4"], "holds a run with other flags (like 3.5 -> 4.0)"),
     ):
         status, _, output = recipe("recommend_movies", *flags, *wrong)
         assert status == 2
@@ -201,7 +202,11 @@ def test_recommend_movies(recipe, tmp_path):
         ("recommend_movies", ["--liked"], "argument --liked: expected at least one argument"),
         ("recommend_movies", ["--liked", "Star Warz"], "no title 'Star Warz'; near are: Star"),
         ("recommend_movies", ["--user", ""], "--user must be one of the 60 users, got ''"),
+        ("recommend_movies", ["--like", "9"], "ratings must have a like, 9 or more, got 5.0"),
         ("recommend_movies", ["--data-dir", "few.csv"], "each user must have 10 films left"),
+        ("retrieve_items", ["--like", "0"], "argument --like: must be a number above 0, got '0'"),
+        ("retrieve_items", ["--like", "9"], "ratings must have a like, 9 or more, got 5.0"),
+        ("retrieve_items", ["--data-dir", "few.csv"], "each user must have 10 films left"),
         ("recommend_movies", ["--data-dir", "."], "must hold ml-100k.inter and ml-100k.item or"),
         ("predict_clicks", ["--data-dir", "equal.csv"], "labels must have both 0 and 1, got only"),
         ("predict_clicks", ["--data-dir", "once.csv"], "column seen must have a value, got none"),

@@ -14,7 +14,9 @@ from tfcourse.data.last_likes import hold_out_last_likes
 from tfcourse.data.pipeline import Pipeline
 from tfcourse.data.ratings import Ratings, load_movielens
 from tfcourse.recommendation import vectors_of
+from tfcourse.recommendation.clicks import load_ratings
 from tfcourse.recommendation.index import TopK
+from tfcourse.recommendation.titles import titles_of
 
 RECIPE = ROOT / "recipes/retrieve_items.py"
 
@@ -43,6 +45,14 @@ def test_the_last_likes_are_held_out():
     assert task.catalogue["item"].tolist() == [10, 20, 30, 40, 50, 60]
 
 
+def test_what_is_a_like_can_be_said():
+    task = hold_out_last_likes(ratings(), like=2)
+    assert task.train.tolist() == [0, 1, 3, 4, 6]
+    assert task.validation.tolist() == [8]
+    with pytest.raises(ValueError, match=r"^ratings must have a like, 6 or more, got 5.0$"):
+        hold_out_last_likes(ratings(), like=6)
+
+
 def test_a_user_as_of_now_has_all_that_he_liked():
     task = hold_out_last_likes(ratings(), history_length=3)
     assert task.now(1)["seen"] == [[60, 40, 30, 10]]
@@ -68,7 +78,12 @@ def movielens():
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch, movielens):
+def recipe(offline, movielens):
+    return offline
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
     """Run the recipe in this process, in an empty folder; gives the exit status."""
 
     def run(*flags):
@@ -108,12 +123,58 @@ def test_a_run_leaves_what_serves(recipe, tmp_path, capsys):
     user = vectors_of(towers[0], pipeline.transform(task.now(3)))
     rated = data.items[data.users == 3]
     _, expected = TopK(vectors, task.catalogue["item"]).search(user, 10, exclude=[rated])
-    title_of = dict(zip(task.catalogue["item"], task.catalogue["title"], strict=True))
-    assert [line.split("  ", 1)[1] for line in lines[-10:]] == [title_of[i] for i in expected[0]]
+    titles = titles_of(data)
+    assert [line.split("  ", 1)[1] for line in lines[-10:]] == [titles[str(i)] for i in expected[0]]
     assert not set(expected[0]) & set(rated)
 
     assert recipe("--user", "99") == 2
-    assert capsys.readouterr().err == "tfcourse: user must be one of the data, got 99\n"
+    message = "tfcourse: --user must be one of the 60 users, got '99'\n"
+    assert capsys.readouterr().err == message
     assert recipe("--user", "99", "--workdir", "other") == 2  # before anything is trained
-    assert capsys.readouterr().err == "tfcourse: user must be one of the data, got 99\n"
+    assert capsys.readouterr().err == message
     assert not (tmp_path / "other").exists()
+    assert recipe("--user", "3", "--like", "4") == 2
+    assert "holds a run with other flags (like 3.5 -> 4.0)" in capsys.readouterr().err
+
+
+def write_folder(folder, header="userId,movieId,rating,timestamp", prefix=""):
+    """Write a small MovieLens as it is from 20m on: no facts of users, two genres at most."""
+    rng = np.random.default_rng(0)
+    films = [f"{i},Film {i} (1999),{('Drama', 'Comedy|War')[i % 2]}" for i in range(1, 61)]
+    rows = [
+        f"{prefix}{1 + i % 8},{prefix}{rng.integers(1, 61)},{rng.integers(1, 6)},{i * 60}"
+        for i in range(320)
+    ]
+    (folder / "ratings.csv").write_text("\n".join([header, *rows]))
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *films]))
+
+
+def test_a_movielens_that_knows_less(offline, tmp_path, capsys):
+    write_folder(tmp_path)
+    assert offline("--epochs", "1", "--data-dir", ".", "--user", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("user 3 liked Film "))
+    assert all(line.endswith(" (1999)") for line in lines[start + 1 : start + 11])
+    folder = tmp_path / "runs/retrieve_items"
+    names = Pipeline.load(folder / "pipeline.json").columns
+    assert names == ["user", "seen", "item", "genre1", "genre2", "year"]
+
+
+def test_a_file_of_ones_own_with_ids_that_are_texts(offline, tmp_path, capsys):
+    write_folder(tmp_path, "user,item,rating,timestamp", "x")
+    flags = ["--data-dir", "ratings.csv", "--like", "4", "--user"]
+    assert offline(*flags, "x3", "--epochs", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    data = load_ratings(tmp_path / "ratings.csv")
+    liked = data.items[(data.users == "x3") & (data.ratings >= 4)][::-1]
+    line = "user x3 liked " + ", ".join(liked[:5])
+    start = lines.index(line)
+    offers = [line.split("  ", 1)[1] for line in lines[start + 1 : start + 11]]
+    assert len(set(offers)) == 10
+    assert set(offers) <= set(data.items) - set(data.items[data.users == "x3"])
+    # The finished run answers from what it has written, and to the same ratings alone.
+    assert offline(*flags, "x3") == 0
+    assert capsys.readouterr().out.splitlines() == lines[start : start + 11]
+    write_folder(tmp_path, "user,item,rating,timestamp", "y")
+    assert offline(*flags, "y3") == 2
+    assert "holds a run with other ratings: --fresh starts over" in capsys.readouterr().err
