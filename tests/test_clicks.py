@@ -141,11 +141,11 @@ def test_events_of_one_moment_share_the_longest_history(clicks):
         ({"unknown": 1.0}, "unknown must be from 0 to below 1, got 1.0"),
         (
             {"like": 0.5},
-            "labels must have both 0 and 1, got only 1.0 in 960 rows of the training part",
+            "labels must not all be the same, got 1 for each of 960 rows of the training part",
         ),
         (
             {"like": 6.0},
-            "labels must have both 0 and 1, got only 0.0 in 960 rows of the training part",
+            "labels must not all be the same, got 0 for each of 960 rows of the training part",
         ),
         ({"history_length": 0}, "history_length must be at least 1, got 0"),
     ],
@@ -159,7 +159,7 @@ def test_bad_input_is_one_line(change, message):
 def test_a_test_part_of_one_label_is_refused_before_anything_is_learned():
     ratings = make_ratings()
     ratings.ratings[-200:] = 5
-    with pytest.raises(ValueError, match=r"got only 1.0 in 120 rows of the test part$"):
+    with pytest.raises(ValueError, match=r"got 1 for each of 120 rows of the test part$"):
         load_clicks(ratings)
 
 

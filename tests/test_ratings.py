@@ -15,6 +15,8 @@ from tfcourse.data.cache import sha256
 from tfcourse.data.ratings import (
     Ratings,
     check_labels,
+    check_not_constant,
+    latest_of_each_pair,
     leave_last_out,
     load_movielens,
     read_ratings,
@@ -298,10 +300,14 @@ REFUSED = [
     (lambda: split_by_time(make([1] * 9)), "the training part must have an event, got none: 9"),
     (lambda: split_by_time(make([1, 2, 2, 2])), "test part must have .*at 2 different times"),
     (lambda: leave_last_out(make([1, 2])), "must have at least 3 events for this split, got 2"),
-    (lambda: check_labels(np.ones(7)), r"labels must have both 0 and 1, got only 1.0 in 7 rows"),
-    (lambda: check_labels(np.zeros((3, 1))), "got only 0.0 in 3 rows"),
-    (lambda: check_labels([]), "labels must have both 0 and 1, got no rows"),
+    (lambda: check_labels(np.ones(7)), "labels must not all be the same, got 1 for each of 7 rows"),
+    (lambda: check_labels(np.zeros((3, 1))), "got 0 for each of 3 rows"),
+    (lambda: check_labels([]), "labels must have at least one row, got none"),
     (lambda: check_labels([0, 1, 3]), "labels must be 0 or 1, got 3"),
+    (
+        lambda: check_not_constant("ratings", [4.5, 4.5]),
+        "ratings must not all be the same, got 4.5 for each of 2 rows",
+    ),
     (lambda: read_ratings("x", columns=("a", None, "b", "c")), "columns must name user, item"),
 ]
 
@@ -315,6 +321,19 @@ def test_bad_input_is_one_clear_line(call, message):
 
 def test_both_labels_pass():
     check_labels(np.array([[0.0], [1.0]]))
+
+
+@pytest.mark.parametrize(
+    ("times", "kept"),
+    [([5, 4, 3, 2, 6], [0, 2, 4]), ([3, 3, 3, 3, 3], [2, 3, 4]), (None, [2, 3, 4])],
+)
+def test_of_a_pair_rated_again_the_latest_is_kept(times, kept):
+    # User 7 rates item 1 in rows 0, 1 and 3; user 8 does once.
+    users, items = np.array([7, 7, 7, 7, 8]), np.array([1, 1, 2, 1, 1])
+    found = latest_of_each_pair(Ratings(users, items, [1, 2, 3, 4, 5], times))
+    assert (found.ratings - 1).tolist() == kept
+    assert found.users.tolist() == users[kept].tolist()
+    assert len(latest_of_each_pair(found)) == len(found)
 
 
 def test_a_split_by_time_parts_no_moment(movies):

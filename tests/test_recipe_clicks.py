@@ -195,7 +195,7 @@ def test_recommend_movies(recipe, tmp_path):
         ("predict_clicks", ["--model", "svd"], "argument --model: invalid choice: 'svd'"),
         ("predict_clicks", ["--split", "future"], "argument --split: invalid choice: 'future'"),
         ("predict_clicks", ["--like", "0"], "argument --like: must be a number above 0, got '0'"),
-        ("predict_clicks", ["--like", "9"], "labels must have both 0 and 1, got only 0.0 in"),
+        ("predict_clicks", ["--like", "9"], "labels must not all be the same, got 0 for each of"),
         ("predict_clicks", ["--data-dir", "no.csv"], "No such file or directory: 'no.csv'"),
         ("compare_recommenders", ["--seeds", "0"], "argument --seeds: must be a whole number"),
         ("recommend_movies", ["--liked", "A", "--user", "1"], "not allowed with argument"),
@@ -208,7 +208,7 @@ def test_recommend_movies(recipe, tmp_path):
         ("retrieve_items", ["--like", "9"], "ratings must have a like, 9 or more, got 5.0"),
         ("retrieve_items", ["--data-dir", "few.csv"], "each user must have 10 films left"),
         ("recommend_movies", ["--data-dir", "."], "must hold ml-100k.inter and ml-100k.item or"),
-        ("predict_clicks", ["--data-dir", "equal.csv"], "labels must have both 0 and 1, got only"),
+        ("predict_clicks", ["--data-dir", "equal.csv"], "labels must not all be the same"),
         ("predict_clicks", ["--data-dir", "once.csv"], "column seen must have a value, got none"),
         (
             "compare_recommenders",

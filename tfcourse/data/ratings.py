@@ -14,6 +14,7 @@ from tfcourse.data import movielens
 from tfcourse.data.rating_files import finite, ids, read_columns
 from tfcourse.data.splits import (
     check_labels,
+    check_not_constant,
     check_order,
     leave_last_out,
     split_at_random,
@@ -23,7 +24,9 @@ from tfcourse.data.splits import (
 __all__ = [
     "Ratings",
     "check_labels",
+    "check_not_constant",
     "check_order",
+    "latest_of_each_pair",
     "leave_last_out",
     "load_movielens",
     "read_ratings",
@@ -175,6 +178,24 @@ def load_movielens(name: str = "100k", folder: str | Path | None = None) -> Rati
             user_facts=movielens.user_facts(files),
             item_facts=movielens.item_facts(files),
         )
+
+
+def latest_of_each_pair(ratings: Ratings) -> Ratings:
+    """Drop what a user rated again later, as a matrix of ratings needs it.
+
+    Args:
+        ratings: Any; of the same moment, or without times, the row that stands later is the later.
+
+    Returns:
+        Ratings that have each pair of user and item once, in the order that they were in.
+    """
+    users, items, _, item_ids = ratings.numbered()
+    pairs = users * len(item_ids) + items
+    times = ratings.timestamps
+    order = np.arange(len(pairs)) if times is None else np.argsort(times, kind="stable")
+    latest_first = order[::-1]
+    _, first = np.unique(pairs[latest_first], return_index=True)
+    return ratings.take(np.sort(latest_first[first]))
 
 
 def _read(file: TextIO, name: str, columns: tuple, separator: str, sort: bool) -> Ratings:

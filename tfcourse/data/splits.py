@@ -116,12 +116,29 @@ def check_labels(labels: np.ndarray) -> None:
     Raises:
         ValueError: If one of the two is missing, or there is a third.
     """
-    found, counts = np.unique(np.asarray(labels), return_counts=True)
+    found = np.unique(np.asarray(labels))
     if not np.isin(found, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {found[~np.isin(found, (0, 1))][0]}")
-    if len(found) < 2:
-        got = f"only {found[0]} in {counts[0]} rows" if len(found) else "no rows"
-        raise ValueError(f"labels must have both 0 and 1, got {got}")
+    check_not_constant("labels", labels)
+
+
+def check_not_constant(name: str, values: np.ndarray) -> None:
+    """Refuse numbers that are all the same: to say that one number again needs no model.
+
+    Args:
+        name: What they are, for the message.
+        values: Labels or ratings, of the training part.
+
+    Raises:
+        ValueError: If they are all the same, or there is none.
+    """
+    values = np.asarray(values)
+    if not values.size:
+        raise ValueError(f"{name} must have at least one row, got none")
+    if (value := values.min()) == values.max():
+        raise ValueError(
+            f"{name} must not all be the same, got {float(value):g} for each of {len(values)} rows"
+        )
 
 
 def check_shares(shares: tuple[float, float, float]) -> None:
