@@ -71,6 +71,29 @@ def test_targets_of_one_output_of_two():
     refused(lambda: training.fit(model, data, 1), r"targets must have the shape \(None, 2\)")
 
 
+@pytest.mark.parametrize("loss", ["binary_crossentropy", keras.losses.BinaryCrossentropy(True)])
+@pytest.mark.parametrize("labels", [np.ones(ROWS), np.zeros((ROWS, 1), "int32")])
+def test_labels_that_are_all_the_same(loss, labels):
+    message = f"labels must not all be the same, got {labels.max():g} for each of 23 rows"
+    refused(lambda: training.fit(net(units=1, loss=loss), InMemory(X, labels, BATCH), 1), message)
+
+
+@pytest.mark.parametrize(
+    ("units", "targets", "settings"),
+    [
+        (1, np.arange(ROWS) % 2, {}),
+        (1, np.ones(ROWS), {"loss": "mse"}),
+        (3, np.zeros((ROWS, 3)), {}),  # such as the pixels of a black border
+        (1, np.ones(ROWS), {"one_label": True}),
+        (1, np.ones(ROWS), {"step": training.weight_noise(0.1)}),
+    ],
+)
+def test_targets_that_may_be_all_the_same(units, targets, settings):
+    model = net(units=units, loss=settings.get("loss", keras.losses.BinaryCrossentropy(True)))
+    model.one_label = settings.get("one_label", False)
+    training.fit(model, InMemory(X, targets, BATCH), 1, step=settings.get("step"))
+
+
 def test_inputs_of_the_wrong_shape():
     with pytest.raises(ValueError, match=r"expected shape=\(None, 5\), found shape=\(None, 4\)"):
         training.fit(net(), InMemory(X[:, :4], Y, BATCH), 1)

@@ -43,7 +43,9 @@ def pairwise(scorer: keras.Model, item: str = "item") -> keras.Model:
     }
     other = keras.Input(inputs[item].shape[1:], name=NEGATIVE, dtype=inputs[item].dtype)
     logits = layers.Subtract(name="logits")([scorer(inputs), scorer(inputs | {item: other})])
-    return keras.Model(inputs | {NEGATIVE: other}, logits, name=f"{scorer.name}_pairwise")
+    model = keras.Model(inputs | {NEGATIVE: other}, logits, name=f"{scorer.name}_pairwise")
+    model.one_label = True  # `training.fit` refuses labels that are all the same elsewhere
+    return model
 
 
 def draw_pairs(

@@ -23,6 +23,7 @@ from tfcourse.training.checks import (
     check_counts,
     check_data,
     check_fit,
+    check_labels_differ,
     check_scope,
 )
 from tfcourse.training.epochs import Run, evaluate_pass
@@ -80,7 +81,8 @@ def fit(
         The history of all epochs.
 
     Raises:
-        ValueError: If the model, the data or the checkpoint cannot be trained with.
+        ValueError: If the model, the data or the checkpoint cannot be trained with; so it is with
+            labels in memory that are all the same, where the loss is binary cross-entropy.
     """
     check_compiled(model)
     replicas = model.distribute_strategy.num_replicas_in_sync
@@ -90,6 +92,7 @@ def fit(
         check_data("validation_data", validation_data, replicas)
     step = step or step_of(model, "train")
     check_fit(model, step, jit_compile)
+    check_labels_differ(model, data, step)
     check_callbacks(callbacks)
     class_weight = check_class_weight(class_weight, data)
     build(model, data)
