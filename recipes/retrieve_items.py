@@ -248,9 +248,7 @@ def main() -> int:
     keras.utils.set_random_seed(run.flags.seed)
     films = load(run.flags)
     if asks:
-        find_user(
-            films.ratings, given.user
-        )  # whom the data lack is said before anything is trained
+        find_user(films.ratings, given.user)  # before anything is trained
     specs = with_values(films.events, films.train, [*USER, *FILM])
     pipeline = Pipeline(specs).fit(films.rows(films.train))
     run.open({"ratings": digest_of(films.ratings)})

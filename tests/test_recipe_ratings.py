@@ -68,6 +68,30 @@ def test_files_of_other_kinds(recipe, table, tmp_path):
     assert found[2] == pytest.approx(found[0], abs=0.01)  # other ids are in another order
 
 
+@pytest.mark.parametrize("model", ["user_cf", "item_cf"])
+def test_of_an_item_rated_twice_the_later_rating_counts(model, recipe, table):
+    once = recipe("predict_ratings", "--model", model, "--data-dir", str(table))[1]
+    header, *lines = table.read_text().splitlines()
+    again = [line.rsplit(",", 2)[0] + ",1,-5" for line in lines[::100]]
+    table.write_text("\n".join([header, *again, *lines]) + "\n")
+    flags = ("--model", model, "--data-dir", str(table), "--fresh")
+    status, report, output = recipe("predict_ratings", *flags)
+    assert status == 0, output.err
+    assert f"{len(again)} ratings are left out: the user rated the item again later" in output.out
+    assert report["rmse"] == once["rmse"]
+
+
+@pytest.mark.parametrize("model", ["mf", "user_cf", "item_cf"])
+def test_ratings_that_are_all_the_same_are_refused(model, recipe, table, tmp_path):
+    header, *lines = table.read_text().splitlines()
+    equal = [line.rsplit(",", 2)[0] + ",5,1" for line in lines]
+    table.write_text("\n".join([header, *equal]) + "\n")
+    status, _, output = recipe("predict_ratings", "--model", model, "--data-dir", str(table))
+    assert status == 2
+    assert "ratings must not all be the same, got 5 for each of" in output.err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_factorisation_of_what_came_later(recipe, table, tmp_path):
     flags = ("--data-dir", str(table), "--split", "time", "--batch-size", "32", "--epochs", "6")
     status, report, output = recipe("predict_ratings", *flags, "--learning-rate", "0.03")
