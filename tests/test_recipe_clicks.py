@@ -14,6 +14,7 @@ from test_recipes import ROOT
 from tfcourse.data.features import Number
 from tfcourse.data.pipeline import Pipeline
 from tfcourse.data.ratings import load_movielens
+from tfcourse.recommendation.click_models import CLICK_MODELS
 
 SERVE = """
 import sys
@@ -89,6 +90,15 @@ def test_predict_clicks(recipe, tmp_path):
     with_history, without = serve(folder / "saved_model", folder / "model.keras")
     assert 0 < with_history < 1
     assert with_history != without
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", CLICK_MODELS)
+def test_every_network_beats_popularity_and_the_users_means(model, recipe):
+    status, report, _ = recipe("predict_clicks", "--model", model)
+    assert status == 0  # what the recipe promises
+    found = {name: figures["auc"] for name, figures in report["found"].items()}
+    assert report["value"] > max(found["most popular"], found["user mean"])
 
 
 def test_predict_clicks_from_a_file(recipe, tmp_path):

@@ -101,8 +101,9 @@ def _plain(array) -> np.ndarray:
 
 
 def _refuse_nan(name: str, structure) -> None:
-    for array in keras.tree.flatten(structure):
+    for path, array in keras.tree.flatten_with_path(structure):
         # The smallest of numbers is NaN if any is: no array of flags is made.
         if np.issubdtype(array.dtype, np.floating) and array.size and np.isnan(array.min()):
             row = np.isnan(array).reshape(len(array), -1).any(axis=1).argmax()
-            raise ValueError(f"{name} must have no NaN, got one in example {row}")
+            where = " of ".join([f"example {row}", *(str(key) for key in path[::-1])])
+            raise ValueError(f"{name} must have no NaN, got one in {where}")
