@@ -27,7 +27,8 @@ def pairwise(scorer: keras.Model, item: str = "item") -> keras.Model:
         item: Its column of items. A column "negative" of other items is added to its columns.
 
     Returns:
-        A model from a dict of columns to the difference of the logits, `(batch, 1)`.
+        A model from a dict of columns to the difference of the logits, `(batch, 1)`. Its mark
+        `one_label = True`, by which `training.fit` takes labels of 1 alone, is not saved with it.
 
     Raises:
         ValueError: If the scorer has no such column, or one named "negative".
@@ -44,7 +45,7 @@ def pairwise(scorer: keras.Model, item: str = "item") -> keras.Model:
     other = keras.Input(inputs[item].shape[1:], name=NEGATIVE, dtype=inputs[item].dtype)
     logits = layers.Subtract(name="logits")([scorer(inputs), scorer(inputs | {item: other})])
     model = keras.Model(inputs | {NEGATIVE: other}, logits, name=f"{scorer.name}_pairwise")
-    model.one_label = True  # `training.fit` refuses labels that are all the same elsewhere
+    model.one_label = True
     return model
 
 
