@@ -68,7 +68,8 @@ def interpreter(name: str) -> str | None:
     Args:
         name: Of the script `peers/NAME_models.py`; the variable `PEER_NAME` has the path.
     """
-    return sys.executable if name == "torch" else os.environ.get(f"PEER_{name.upper()}")
+    ours = sys.executable if name == "torch" else None  # the extra `bench` has PyTorch
+    return os.environ.get(f"PEER_{name.upper()}", ours)
 
 
 def missing(name: str) -> str:
