@@ -149,6 +149,7 @@ def write_folder(folder, header="userId,movieId,rating,timestamp", prefix=""):
     (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *films]))
 
 
+@pytest.mark.slow
 def test_a_movielens_that_knows_less(offline, tmp_path, capsys):
     write_folder(tmp_path)
     assert offline("--epochs", "1", "--data-dir", ".", "--user", "3") == 0
