@@ -92,6 +92,7 @@ def test_targets_that_may_be_all_the_same(units, targets, settings):
     model = net(units=units, loss=settings.get("loss", keras.losses.BinaryCrossentropy(True)))
     model.one_label = settings.get("one_label", False)
     training.fit(model, InMemory(X, targets, BATCH), 1, step=settings.get("step"))
+    assert model.optimizer.iterations == -(-ROWS // BATCH)
 
 
 def test_inputs_of_the_wrong_shape():
