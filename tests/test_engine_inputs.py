@@ -1,5 +1,7 @@
 """What `fit` takes as `Model.fit` does, what callbacks see, and what is refused in one line."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -76,6 +78,71 @@ def test_targets_of_one_output_of_two():
 def test_labels_that_are_all_the_same(loss, labels):
     message = f"labels must not all be the same, got {labels.max():g} for each of 23 rows"
     refused(lambda: training.fit(net(units=1, loss=loss), InMemory(X, labels, BATCH), 1), message)
+
+
+def stream(labels):
+    return tf.data.Dataset.from_tensor_slices((X, labels.astype("float32"))).batch(BATCH)
+
+
+def labelled(loss="binary_crossentropy", **settings):
+    return net(units=1, loss=loss, **settings)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "cpu:2"])
+def test_labels_of_a_stream_that_are_all_the_same(eager, device, tmp_path):
+    with training.strategy(device).scope():
+        model = labelled(run_eagerly=eager)
+    message = "labels must not all be the same, got 0 for each of 23 rows"
+    data = stream(np.zeros(ROWS))
+    refused(lambda: training.fit(model, data, 2, workdir=tmp_path), message)
+    assert model.optimizer.iterations == 3  # a pass, and nothing of it is written down
+    assert not list(tmp_path.glob("**/*.index"))
+
+
+def test_labels_of_a_stream_of_unknown_length_are_judged_when_it_ends():
+    rows = stream(np.ones(ROWS)).filter(lambda x, y: True)
+    message = "labels must not all be the same, got 1 for each of 23 rows"
+    refused(lambda: training.fit(labelled(), rows, 2), message)
+    refused(lambda: training.fit(labelled(), rows, 4, steps_per_epoch=2), message)
+
+
+LAST_DIFFERS = np.arange(ROWS) == ROWS - 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings"),
+    [
+        (LAST_DIFFERS, {}),
+        # Each epoch is a part of a pass, and the first two have one label.
+        (LAST_DIFFERS, {"steps_per_epoch": 1}),
+        (np.ones(ROWS), {"steps_per_epoch": 1, "epochs": 2}),
+        (np.ones(ROWS), {"loss": "mse"}),
+    ],
+)
+def test_streams_whose_labels_differ_or_may_not(labels, settings):
+    model, epochs = labelled(settings.pop("loss", "binary_crossentropy")), settings.pop("epochs", 3)
+    history = training.fit(model, stream(labels), epochs, **settings)
+    assert history.epoch == list(range(epochs))
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_rest_of_a_pass_after_a_resume_may_have_one_label(goes_on, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    labels = np.arange(ROWS) == 0
+    settings = {"steps_per_epoch": 3} if goes_on else {}
+    run = functools.partial(
+        training.fit, data=stream(labels), epochs=2, workdir=tmp_path, **settings
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(labelled(), callbacks=[Stop(), training.Checkpointing(every_steps=1)])
+    model = labelled()
+    run(model)
+    assert model.optimizer.iterations == 6
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,15 @@ def test_a_pairwise_model_is_the_difference_and_shares_its_weights():
     assert {id(w) for w in model.weights} == {id(w) for w in scorer.weights}
 
 
+def test_a_loaded_pairwise_model_still_takes_one_label(tmp_path):
+    model = pairwise(build())
+    model.compile("sgd", "binary_crossentropy")
+    model.save(tmp_path / "pairs.keras")
+    loaded = keras.saving.load_model(tmp_path / "pairs.keras")
+    training.fit(loaded, InMemory(IDS, np.ones(5), 5), 1)
+    assert loaded.optimizer.iterations == 1
+
+
 def test_pairs_teach_which_items_go_together():
     users, items = np.divmod(np.arange(40 * 20), 20)
     likes = (users < 20) == (items < 10)
@@ -148,7 +157,7 @@ def test_pairs_teach_which_items_go_together():
     model = pairwise(scorer)
     model.compile(keras.optimizers.Adam(0.05), keras.losses.BinaryCrossentropy(from_logits=True))
     data = InMemory(pairs, np.ones((len(pairs["user"]), 1), "float32"), 128)
-    training.fit(model, data, 10)
+    training.fit(model, data, 10)  # all labels are 1, and may be
     every = {"user": (users + 1).astype("int32"), "item": (items + 1).astype("int32")}
     scores = np.asarray(scorer(every)).reshape(40, 20)
     held, against = ((part.reshape(40, 20)) for part in (likes & ~known, ~likes))

@@ -19,6 +19,16 @@ from tfcourse.recommendation.sampling import NegativeSampler, popularity
 NEGATIVE = "negative"  # the column of items that were not taken
 
 
+@keras.saving.register_keras_serializable("tfcourse")
+class Difference(layers.Subtract):
+    """One score less another; the first shall be the higher, so that all labels are 1.
+
+    Input: two scores `(batch, 1)`. Output: `(batch, 1)`.
+    """
+
+    one_label = True  # by which `training.fit` takes such labels
+
+
 def pairwise(scorer: keras.Model, item: str = "item") -> keras.Model:
     """Wrap a model so that it compares two items of a user.
 
@@ -27,8 +37,7 @@ def pairwise(scorer: keras.Model, item: str = "item") -> keras.Model:
         item: Its column of items. A column "negative" of other items is added to its columns.
 
     Returns:
-        A model from a dict of columns to the difference of the logits, `(batch, 1)`. Its mark
-        `one_label = True`, by which `training.fit` takes labels of 1 alone, is not saved with it.
+        A model from a dict of columns to the difference of the logits, `(batch, 1)`.
 
     Raises:
         ValueError: If the scorer has no such column, or one named "negative".
@@ -43,10 +52,8 @@ def pairwise(scorer: keras.Model, item: str = "item") -> keras.Model:
         for name, tensor in columns.items()
     }
     other = keras.Input(inputs[item].shape[1:], name=NEGATIVE, dtype=inputs[item].dtype)
-    logits = layers.Subtract(name="logits")([scorer(inputs), scorer(inputs | {item: other})])
-    model = keras.Model(inputs | {NEGATIVE: other}, logits, name=f"{scorer.name}_pairwise")
-    model.one_label = True
-    return model
+    logits = Difference(name="logits")([scorer(inputs), scorer(inputs | {item: other})])
+    return keras.Model(inputs | {NEGATIVE: other}, logits, name=f"{scorer.name}_pairwise")
 
 
 def draw_pairs(

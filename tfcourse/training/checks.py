@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfcourse.data.in_memory import InMemory
-from tfcourse.data.splits import check_not_constant
 from tfcourse.training.steps import supervised_step
 
 
@@ -121,27 +120,6 @@ def check_class_weight(weights, data: tf.data.Dataset | InMemory) -> dict[int, f
     if not isinstance(y, tf.TensorSpec) or y.shape.rank not in (1, 2):
         raise ValueError("class_weight must go with one class for each example, got other targets")
     return {int(c): float(weight) for c, weight in weights.items()}
-
-
-def check_labels_differ(model: keras.Model, data: tf.data.Dataset | InMemory, step) -> None:
-    """Raise ValueError if binary cross-entropy is to learn from labels that are all the same.
-
-    Only arrays of one label a row are looked at: nothing is known of a pipeline before it is read,
-    and wider targets, such as pixels, may well be equal. So may the labels of an own step, and of
-    a model that says so by `one_label = True`.
-    """
-    if not isinstance(data, InMemory) or step is not supervised_step:
-        return
-    targets = keras.tree.flatten(keras.utils.unpack_x_y_sample_weight(data.arrays)[1])
-    losses = [keras.losses.get(loss) for loss in keras.tree.flatten(model.loss)]
-    if len(targets) != 1 or len(losses) != 1 or getattr(model, "one_label", False):
-        return
-    (labels,), (loss,) = targets, losses
-    binary = isinstance(loss, keras.losses.BinaryCrossentropy)
-    if not binary and loss is not keras.losses.binary_crossentropy:
-        return
-    if labels is not None and labels.shape in ((len(data),), (len(data), 1)):
-        check_not_constant("labels", labels)
 
 
 def check_targets(model: keras.Model, y, y_pred) -> None:

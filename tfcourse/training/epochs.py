@@ -72,6 +72,8 @@ class Run:
             self.checkpoints.extras = unknown_variables(loop.graph(), self.checkpoints.variables)
         if progress.epochs or progress.steps:
             self.checkpoints.restore(progress, self.place)
+            if loop.labels and (progress.steps or self.goes_on):
+                loop.labels.begin(midway=True)
 
     def close(self) -> None:
         """Let go of the data."""
@@ -139,6 +141,7 @@ class Run:
                 if not self.goes_on or began == loop.position:  # the end, or nothing at all
                     break
                 began = loop.position
+                self.end_pass()
                 self.begin()
                 continue
             progress.steps, logs = progress.steps + done, logs_of_call
@@ -149,7 +152,14 @@ class Run:
             self.leave_if(is_stopped)
         if logs is None and not progress.steps:
             raise ValueError("data must have at least one batch, got none")
+        if not self.goes_on and not self.model.stop_training:
+            self.end_pass()
         return read(self.model, logs or {})
+
+    def end_pass(self) -> None:
+        """Judge the labels that a pass over the data had."""
+        if self.training.labels:
+            self.training.labels.check()
 
     def begin(self) -> None:
         """Begin another pass over the data."""

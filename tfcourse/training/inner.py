@@ -40,7 +40,13 @@ def inner_loop(model, data, step: Step, *, class_weight=None, jit_compile=False,
 
 
 class _Loop:
-    """What both loops share: the graph of one step on all replicas."""
+    """What both loops share: the graph of one step on all replicas.
+
+    Attributes:
+        labels: What follows the labels of a stream, or `None`.
+    """
+
+    labels = None
 
     def __init__(self, model, spec):
         self.model, self.strategy = model, model.distribute_strategy
@@ -216,6 +222,8 @@ class StreamLoop(_Loop):
             tf.train.Checkpoint(iterator=iter(self.data)).read(self.last_start).assert_consumed()
             self.last_start = None
         self.position, self.iterator = position, iter(self.data)
+        if self.labels:
+            self.labels.begin()
 
     def run(self, count: int):
         """Run up to `count` steps, as many as the data has; return how many, and their logs."""
@@ -223,7 +231,8 @@ class StreamLoop(_Loop):
         if self.many_workers and not all(shape.is_fully_defined() for shape in shapes):
             count = 1  # collectives keep one shape in a loop, and the last batch may be short
         if self.model.run_eagerly:
-            logs = [self.one(batch) for _, batch in zip(range(count), self.iterator, strict=False)]
+            batches = zip(range(count), self.iterator, strict=False)
+            logs = [self._followed(batch) for _, batch in batches]
             done, logs = len(logs), logs[-1] if logs else None
         else:
             try:
@@ -236,6 +245,11 @@ class StreamLoop(_Loop):
         self.position += int(done)
         return int(done), logs
 
+    def _followed(self, batch):
+        if self.labels:
+            self.labels.add(batch)
+        return self.one(batch)
+
     def _loop(self, iterator, count):
         if self.on_tpu:
             logs = self.zeros()
@@ -247,7 +261,7 @@ class StreamLoop(_Loop):
             return tf.experimental.Optional.empty(self.element_spec)
 
         def body(i, batch, logs):
-            logs, i = self.one(batch.get_value()), i + 1
+            logs, i = self._followed(batch.get_value()), i + 1
             return i, tf.cond(i < count, iterator.get_next_as_optional, nothing), logs
 
         start = (tf.constant(0), iterator.get_next_as_optional(), self.zeros())

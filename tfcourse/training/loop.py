@@ -23,11 +23,11 @@ from tfcourse.training.checks import (
     check_counts,
     check_data,
     check_fit,
-    check_labels_differ,
     check_scope,
 )
 from tfcourse.training.epochs import Run, evaluate_pass
 from tfcourse.training.inner import Step, inner_loop
+from tfcourse.training.labels import judge_labels
 from tfcourse.training.restoring import described, signature
 from tfcourse.training.rhythm import Rhythm
 from tfcourse.training.steps import forward, step_of
@@ -82,7 +82,8 @@ def fit(
 
     Raises:
         ValueError: If the model, the data or the checkpoint cannot be trained with; so it is with
-            labels in memory that are all the same, where the loss is binary cross-entropy.
+            labels that are all the same, where the loss is binary cross-entropy: in memory before
+            training, of a stream when the first pass over it ends.
     """
     check_compiled(model)
     replicas = model.distribute_strategy.num_replicas_in_sync
@@ -92,7 +93,7 @@ def fit(
         check_data("validation_data", validation_data, replicas)
     step = step or step_of(model, "train")
     check_fit(model, step, jit_compile)
-    check_labels_differ(model, data, step)
+    labels = judge_labels(model, data, step)
     check_callbacks(callbacks)
     class_weight = check_class_weight(class_weight, data)
     build(model, data)
@@ -114,6 +115,7 @@ def fit(
     if progress.jit_compile is None:
         progress.jit_compile = choose(model, data, loop_over, jit_compile)
     run.training = loop_over(data, progress.jit_compile)
+    run.training.labels = labels
     run.steps, run.goes_on = steps_per_epoch or run.training.steps, bool(steps_per_epoch)
     with contextlib.ExitStack() as stack:
         stack.callback(run.close)
