@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfcourse import training
 from tfcourse.data.features import (
     Category,
     Cross,
@@ -16,6 +17,7 @@ from tfcourse.data.features import (
     columns,
 )
 from tfcourse.recommendation.embedding import embed, make_inputs
+from tfcourse.training import InMemory
 
 ITEM, USER = Category("item", 5), Category("user", 4)
 SEEN, BOTH = History("seen", ITEM, 3), Cross("both", (USER, ITEM), 50)
@@ -98,6 +100,28 @@ def test_a_bad_batch_is_one_line_with_column_row_and_value(changes, message):
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"user": np.array([1, 2**32 + 1])},
+            "column user must have ids from 0 to 3, got 4294967297",
+        ),
+        ({"item": np.array([-1, 4])}, "column item must have ids from 0 to 4, got -1 in row 0"),
+        ({"seen": np.array([[1, 2, 0], [1, 7, 0]])}, "column seen must have ids .* got 7 in row 1"),
+        ({"item": np.array([1.7, 4])}, "column item must be integers, got float32"),
+    ],
+)
+def test_training_refuses_ids_out_of_range_before_it_begins(network, changes, message):
+    network.compile("sgd", "mse")
+    before = network.get_weights()
+    data = InMemory(BATCH | changes, np.zeros(2), 2)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        training.fit(network, data, 1)
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 @pytest.fixture(scope="module")
 def network():
     """A model of every kind of column, whose score is a sum over all vectors."""
@@ -116,6 +140,8 @@ def test_an_id_out_of_range_is_the_unknown_one_on_every_device(network, way):
     known = {name: BATCH[name].astype("float32" if name == "age" else "int32") for name in BATCH}
     known |= {"item": np.int32([0, 3]), "seen": np.int32([[1, 0, 0], [0, 2, 0]])}
     out = {"item": np.int32([2**31 - 1, 3]), "seen": np.int32([[1, -7, 0], [5, 2, -(2**31)]])}
+    # As int32 each of these would be an id that exists.
+    wide = {"item": np.int64([2**32 + 1, 3]), "seen": np.int64([[1, 2 - 2**32, 0], [2**40, 2, 0]])}
 
     def scores(batch):
         if way == "predict":
@@ -130,6 +156,7 @@ def test_an_id_out_of_range_is_the_unknown_one_on_every_device(network, way):
     expected = network(known).numpy()
     np.testing.assert_allclose(scores(known), expected, rtol=1e-5)
     np.testing.assert_allclose(scores(known | out), expected, rtol=1e-5)
+    np.testing.assert_allclose(scores(known | wide), expected, rtol=1e-5)
     assert abs(network(known | {"item": np.int32([1, 3])}).numpy() - expected)[0] > 1e-3
 
 

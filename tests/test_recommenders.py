@@ -54,6 +54,7 @@ BUILT = {
     "deepfm of the course": lambda features: build_deepfm(
         features, variant="course", pairs=(*PAIRS, ("seen", "item"))
     ),
+    "second deepfm of the course": lambda features: build_deepfm(features, variant="course_v2"),
 }
 each_model = pytest.mark.parametrize("name", BUILT)
 
@@ -291,6 +292,22 @@ def test_deepfm_of_the_course_has_its_own_pairs_and_tables():
     deep = deep_in_numpy(model, ("item", "user", "seen"), "deep_embedding")
     expected = sum(weights.values()) + products @ kernel(model, "products")
     close(model(BATCH), expected + deep @ kernel(model, "deep") + bias(model))
+
+
+def test_the_courses_second_deepfm_has_all_pairs_of_what_it_projects():
+    model = randomized(build_deepfm(FEATURES, variant="course_v2"))
+    numbers = np.stack([BATCH["age"], BATCH["hour"]], axis=1)
+    found = list((rows_in_numpy(model) | {"numbers": numbers}).items())
+    layers = [model.get_layer(f"{name}_projected").get_weights() for name, _ in found]
+    z = [x @ matrix + shift for (_, x), (matrix, shift) in zip(found, layers, strict=True)]
+    pairs = 2 * sum(a * b for a, b in itertools.combinations(z, 2))
+    assert pairs.shape == (ROWS, 64)
+    linear = sum(rows_in_numpy(model, "weights").values()) + model.get_layer("linear").bias
+    linear += numbers @ kernel(model, "number_weights") + model.get_layer("number_weights").bias
+    deep = hidden_in_numpy(model, np.concatenate(z, axis=1))
+    parts = np.concatenate([linear, pairs, deep], axis=1)
+    close(model(BATCH), parts @ kernel(model, "logits") + bias(model), 1e-4)
+    build_deepfm([USER, ITEM], variant="course_v2")  # no numbers, one field less
 
 
 def test_embedding_mlp_reads_vectors_and_numbers():

@@ -1,8 +1,9 @@
 """The columns of a recommender: one list of them serves every model and every loader of data.
 
 A category's id 0 stands for padding and for what is not known; the others are 1 to size - 1.
-What a pipeline (`data.pipeline`) made is within that. Arrays made by hand go through `check_batch`
-once, before training; a model itself can't stop at an id out of range, it takes it for unknown.
+What a pipeline (`data.pipeline`) made is within that. In arrays made by hand `training.fit` refuses
+ids out of range, and `check_batch` all that is wrong. A model itself can't stop at an id out of
+range on every device: it takes it for unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,15 +142,33 @@ def check_batch(features: Sequence[Feature], batch: Mapping[str, np.ndarray]) ->
 
 
 def _check_values(name: str, feature: Number | Category | History, array: np.ndarray) -> None:
-    number = isinstance(feature, Number)
-    if array.dtype.kind not in ("fiub" if number else "iu"):
-        kind = "numbers" if number else "integers"
-        raise ValueError(f"column {name} must be {kind}, got {array.dtype}")
-    if number:
-        bad, rule = ~np.isfinite(array), "must be a finite number"
-    else:
-        size = categories_of(feature)[0].size
-        bad, rule = (array < 0) | (array >= size), f"must have ids from 0 to {size - 1}"
+    if not isinstance(feature, Number):
+        check_ids(name, categories_of(feature)[0].size, array)
+        return
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"column {name} must be numbers, got {array.dtype}")
+    _refuse(name, ~np.isfinite(array), "must be a finite number", array)
+
+
+def check_ids(name: str, size: int, array: np.ndarray) -> None:
+    """Hold ids against the rows of the table that they are to be looked up in.
+
+    Args:
+        name: Of their column.
+        size: How many rows there are.
+        array: Ids, `(rows,)` or `(rows, length)`.
+
+    Raises:
+        ValueError: If they are no integers, or one is out of range; the message names column, row
+            and value.
+    """
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"column {name} must be integers, got {array.dtype}")
+    rule = f"must have ids from 0 to {size - 1}"
+    _refuse(name, (array < 0) | (array >= size), rule, array)
+
+
+def _refuse(name: str, bad: np.ndarray, rule: str, array: np.ndarray) -> None:
     if bad.any():
         where = np.argwhere(bad)[0]
         raise ValueError(f"column {name} {rule}, got {array[tuple(where)]} in row {where[0]}")

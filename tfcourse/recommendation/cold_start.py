@@ -35,11 +35,11 @@ def vectors_of(
         raise ValueError(f"rows must have a column of {sorted(tower.input)}, got {sorted(rows)}")
     count = len(next(iter(given.values())))
     for name, column in tower.input.items():
-        if name not in given and column.dtype != "int32":
+        if name not in given and column.dtype == "float32":
             raise ValueError(f"column {name} is missing: a number that is unknown has no id 0")
         shape = (count, *column.shape[1:])
         values = given.setdefault(name, np.zeros(shape, "int32"))
-        kinds, what = ("iu", "whole") if column.dtype == "int32" else ("iuf", "finite")
+        kinds, what = ("iu", "whole") if column.dtype != "float32" else ("iuf", "finite")
         if values.shape != shape or (values.size and values.dtype.kind not in kinds):
             raise ValueError(
                 f"column {name} must be {what} numbers {shape}, got {values.dtype} {values.shape}"

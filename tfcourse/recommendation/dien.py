@@ -90,7 +90,7 @@ def build_dien(
         raise ValueError(f"auxiliary_weight must be finite, 0 or more, got {auxiliary_weight}")
     inputs = make_inputs(features)
     histories = [f for f in features if isinstance(f, History) and auxiliary_weight]
-    drawn = {_drawn(f): _draw(f)(inputs[f.name]) for f in histories}
+    drawn = {_drawn(f): _draw(f)(known(inputs[f.name], f.item.size)) for f in histories}
     negatives = [History(_drawn(f), f.item, f.length) for f in histories]
     vectors = embed([*features, *negatives], inputs | drawn, embedding_dim, name="embedding")
 

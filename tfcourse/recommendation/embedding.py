@@ -1,10 +1,13 @@
 """From ids to vectors: one table with a slice of rows for every category of a recommender."""
 
+from collections.abc import Mapping
+
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfcourse.data.features import Cross, Feature, History, Number, columns
+from tfcourse.data.features import Cross, Feature, History, Number, check_ids, columns
 
 SMALL = 2**18  # numbers of a table whose gradient is dense
 SPREAD = 0.05  # the first weights are uniform in -SPREAD .. SPREAD
@@ -12,8 +15,8 @@ SPREAD = 0.05  # the first weights are uniform in -SPREAD .. SPREAD
 
 def known(ids: keras.KerasTensor, size: int) -> keras.KerasTensor:
     """Return ids as int32, with 0, unknown, for those that are out of range."""
-    ids = ops.cast(ids, "int32")
-    return ops.where((ids >= 0) & (ids < size), ids, 0)
+    # Compared before they are cast: 2^32 + 1 would become 1.
+    return ops.where((ids >= 0) & (ids < size), ops.cast(ids, "int32"), 0)
 
 
 @keras.saving.register_keras_serializable("tfcourse")
@@ -63,6 +66,16 @@ class Embedding(keras.layers.Layer):
         names = list(self.tables)
         first = sum(self.tables[other] for other in names[: names.index(name)])
         return slice(first, first + self.tables[name])
+
+    def check_arrays(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Refuse arrays of ids that no row belongs to; `training.fit` asks before it begins.
+
+        Raises:
+            ValueError: As `data.features.check_ids`.
+        """
+        for column, name in self.columns.items():
+            if column in columns:
+                check_ids(column, self.tables[name], columns[column])
 
     def call(self, inputs):
         flat = []
@@ -126,11 +139,14 @@ class Crossed(keras.layers.Layer):
 
 
 def make_inputs(features: list[Feature]) -> dict[str, keras.KerasTensor]:
-    """Return a model's inputs by name: `(batch,)` or `(batch, length)`; ids are int32."""
+    """Return a model's inputs by name: `(batch,)` or `(batch, length)`.
+
+    Ids are int64, so that Keras leaves as they are those that are out of range of int32.
+    """
     found = {}
     for name, column in columns(features).items():
         shape = (column.length,) if isinstance(column, History) else ()
-        dtype = "float32" if isinstance(column, Number) else "int32"
+        dtype = "float32" if isinstance(column, Number) else "int64"
         found[name] = keras.Input(shape, name=name, dtype=dtype)
     return found
 

@@ -131,7 +131,8 @@ class Forget(layers.Layer):
         if not training:
             return inputs
         bits = random_bits(tf.shape(inputs), self.generator)
-        return tf.where(bits < tf.constant(int(self.rate * 2**32), tf.uint32), 0, inputs)
+        gone = bits < tf.constant(int(self.rate * 2**32), tf.uint32)
+        return tf.where(gone, tf.zeros_like(inputs), inputs)
 
     def compute_output_spec(self, inputs, training=False):
         return keras.KerasTensor(inputs.shape, inputs.dtype)

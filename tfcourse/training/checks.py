@@ -48,6 +48,14 @@ def check_data(
         )
 
 
+def check_columns(model: keras.Model, data: tf.data.Dataset | InMemory) -> None:
+    """Let layers that look up ids refuse arrays of the columns that they read."""
+    if isinstance(data, InMemory) and isinstance(data.arrays[0], Mapping):
+        for layer in model._flatten_layers():
+            if hasattr(layer, "check_arrays"):
+                layer.check_arrays(data.arrays[0])
+
+
 def _batch_size(data: tf.data.Dataset) -> int | None:
     """Return the batch size that a pipeline was made with, where it can be found out."""
     while data is not None:

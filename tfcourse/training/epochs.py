@@ -111,6 +111,8 @@ class Run:
         """Run one epoch, or what is left of it, and the validation after it."""
         events.on_epoch_begin(progress.epochs)
         logs = self.steps_of(progress, events)
+        if not self.goes_on and not self.model.stop_training:
+            self.end_pass()
         if self.validation:
             metrics = [v for m in self.model.metrics for v in m.variables]
             seen = [v.numpy() for v in metrics] if self.checkpoints else []
@@ -152,8 +154,6 @@ class Run:
             self.leave_if(is_stopped)
         if logs is None and not progress.steps:
             raise ValueError("data must have at least one batch, got none")
-        if not self.goes_on and not self.model.stop_training:
-            self.end_pass()
         return read(self.model, logs or {})
 
     def end_pass(self) -> None:

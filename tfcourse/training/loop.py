@@ -19,6 +19,7 @@ from tfcourse.training.checks import (
     build,
     check_callbacks,
     check_class_weight,
+    check_columns,
     check_compiled,
     check_counts,
     check_data,
@@ -93,6 +94,7 @@ def fit(
         check_data("validation_data", validation_data, replicas)
     step = step or step_of(model, "train")
     check_fit(model, step, jit_compile)
+    check_columns(model, data)
     labels = judge_labels(model, data, step)
     check_callbacks(callbacks)
     class_weight = check_class_weight(class_weight, data)
