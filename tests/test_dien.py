@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfcourse import training
 from tfcourse.data.features import Category, History
 from tfcourse.data.in_memory import InMemory
-from tfcourse.recommendation import build_dien
+from tfcourse.recommendation import attention_of, build_dien
 from tfcourse.recommendation.augru import AUGRU
 from tfcourse.recommendation.auxiliary import AuxiliaryLoss, Negatives, auxiliary_loss
 
@@ -220,6 +220,87 @@ def test_auxiliary_loss_is_added_in_training_alone():
     assert not model.losses
 
 
+def course_states(model, vectors, present):
+    """Return the states of Keras' GRU over each row's own history, the oldest first in time."""
+    gru = keras.layers.GRU(vectors.shape[-1], return_sequences=True)
+    gru.build((None, None, vectors.shape[-1]))
+    gru.set_weights(model.get_layer("seen_interest").get_weights())
+    states = np.zeros(vectors.shape)
+    for row, length in enumerate(present.sum(axis=1)):
+        if length:
+            own = vectors[row : row + 1, :length].astype("float32")
+            states[row, :length] = np.asarray(gru(own[:, ::-1]))[0, ::-1]
+    return states
+
+
+def dense(model, name, x):
+    matrix, bias = model.get_layer(name).get_weights()
+    return x @ matrix + bias
+
+
+def test_the_courses_network_against_numpy():
+    model = build_dien(columns(), variant="course", embedding_dim=4, hidden_units=(8,))
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=weight.shape) / 2 for weight in model.weights])
+    x, _ = events(16)
+    layer = model.get_layer("embedding")
+    rows = {name: layer.table.numpy()[layer.rows(name)] for name in ("user", "item")}
+    target, present = rows["item"][x["item"]], x["seen"] > 0
+    states = course_states(model, rows["item"][x["seen"]], present)
+    attention = sigmoid(dense(model, "seen_unit", states * target[:, None]))
+    attention = sigmoid(dense(model, "seen_score", attention))[..., 0] * present
+    np.testing.assert_allclose(attention_of(model, "seen")(x), attention, atol=1e-5)
+    w, v, b, after, after_bias = model.get_layer("seen_evolution").get_weights()
+
+    def gate(i, vector, state):
+        part = slice(4 * i, 4 * i + 4)
+        return (vector @ w[:, part] + state @ v[:, part] + b[part]) @ after[i] + after_bias[i]
+
+    last = np.zeros((16, 4))
+    for row in range(16):
+        for j in reversed(range(present[row].sum())):
+            vector, state = states[row, j], last[row]
+            update, reset = (sigmoid(gate(i, vector, state)) for i in (0, 1))
+            new = np.tanh(gate(2, vector, reset * state))
+            last[row] = state + attention[row, j] * update * (new - state)
+    fields = np.concatenate([rows["user"][x["user"]], target, last], axis=1)
+    hidden = dense(model, "hidden1", fields)
+    (slopes,) = model.get_layer("hidden1_prelu").get_weights()
+    hidden = np.where(hidden > 0, hidden, slopes * hidden)
+    np.testing.assert_allclose(model(x), dense(model, "logits", hidden), atol=1e-4)
+
+
+def test_the_courses_auxiliary_loss_has_two_networks():
+    three = Category("item", 3)
+    model = build_dien(columns(three), variant="course", embedding_dim=4)
+    x, _ = events(16, three)
+    seen, layer = x["seen"], model.get_layer("embedding")
+    table = layer.table.numpy()[layer.rows("item")]
+    states = course_states(model, table[seen], seen > 0)
+    auxiliary = model.get_layer("seen_auxiliary")
+
+    def log_loss(networks, state, vector, sign):
+        (a, b), (c, d) = (one.get_weights() for one in networks)
+        return np.logaddexp(0, sign * (sigmoid(np.r_[state, vector] @ a + b) @ c + d)[0])
+
+    total = 0.0
+    for row, ids in enumerate(seen):
+        losses = [
+            log_loss(auxiliary.real, states[row, j], table[ids[j - 1]], -1)
+            + log_loss(auxiliary.drawn, states[row, j], table[3 - ids[j - 1]], 1)
+            for j in range(1, np.count_nonzero(ids))
+        ]
+        total += np.mean(losses) if losses else 0.0
+    model(x, training=True)
+    assert float(model.losses[0]) == pytest.approx(0.5 * total / 16, rel=1e-4)
+    model(x)
+    assert not model.losses
+    without = build_dien(columns(), variant="course", auxiliary_weight=0)
+    assert without.count_params() < build_dien(columns(), variant="course").count_params()
+    without(x, training=True)
+    assert not without.losses
+
+
 def on_replicas(count: int, build, x, y, **arguments) -> list:
     with training.strategy(f"cpu:{count}").scope():
         model = build()
@@ -249,15 +330,16 @@ def test_auxiliary_loss_on_two_replicas_is_that_of_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("activation", "jit_compile"), [("dice", False), ("prelu", True)])
-def test_two_replicas_are_one_device(activation, jit_compile):
+@pytest.mark.parametrize(
+    ("variant", "activation", "jit_compile"),
+    [("paper", "dice", False), ("paper", "prelu", True), ("course", "prelu", False)],
+)
+def test_two_replicas_are_one_device(variant, activation, jit_compile):
     """Dice has statistics of the batch, which XLA does not compile on several replicas."""
-    three = Category("item", 3)
+    three, made = Category("item", 3), {"variant": variant, "activation": activation}
     x, y = events(12 if jit_compile else 21, three)  # XLA compiles for each number of rows
     one, two = (
-        on_replicas(
-            n, lambda: compiled(three, activation=activation), x, y, jit_compile=jit_compile
-        )
+        on_replicas(n, lambda: compiled(three, **made), x, y, jit_compile=jit_compile)
         for n in (1, 2)
     )
     for whole, halves in zip(one, two, strict=True):
@@ -265,9 +347,10 @@ def test_two_replicas_are_one_device(activation, jit_compile):
 
 
 @pytest.mark.slow
-def test_goes_on_to_the_same_bits_after_a_stop(tmp_path):
+@pytest.mark.parametrize("variant", ["paper", "course"])
+def test_goes_on_to_the_same_bits_after_a_stop(variant, tmp_path):
     data = InMemory(*events(24), 8)
-    whole, halves, again = (compiled() for _ in range(3))
+    whole, halves, again = (compiled(variant=variant) for _ in range(3))
     training.fit(whole, data, 2)
     training.fit(halves, data, 1, workdir=tmp_path / "run")
     training.fit(again, data, 2, workdir=tmp_path / "run")
@@ -280,7 +363,7 @@ def test_served_from_a_savedmodel(tmp_path):
     model, (x, _) = compiled(), events(6)
     model.export(tmp_path / "served", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "served")
-    served = loaded.serve({name: tf.constant(column) for name, column in x.items()})
+    served = loaded.serve({name: tf.constant(column, "int64") for name, column in x.items()})
     np.testing.assert_allclose(served, model(x), atol=1e-6)
 
 

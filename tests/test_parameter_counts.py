@@ -146,6 +146,10 @@ COUNTS = [
     # 42,352, the unit 64 * 80 + 80, 80 * 40 + 40 and 41, layers 65 * 200 + 200, 200 * 80 + 80 and
     # 81, a slope for each of 280 units; their statistics besides, 560.
     (build_din, (COLUMNS,), 80_474, 81_034),
+    # Tables of 31,040 rows of 10, a GRU of 3 * (10 + 10 + 2) * 10, attention 10 * 32 + 32 and 33,
+    # a second GRU of three times 10 * 10 + 10 + 10 * 10 and 10 * 10 + 10, layers 57 * 128 + 256 and
+    # 128 * 64 + 128 and 65, two networks of 20 * 32 + 32 and 33.
+    (partial(build_dien, variant="course"), (course.DIN,), 329_752, 329_752),
     # 42,352, two GRUs of (16 + 16) * 48 + 48, 16 * 16 for the attention, the same layers.
     (build_dien, (COLUMNS,), 75_417, 75_977),
     # 2,627 rows of 16: 42,032. GMF: 17 more. MLP: 2,112 + 2,080 + 528 + 17. NeuMF: two tables,

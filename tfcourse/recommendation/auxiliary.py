@@ -81,9 +81,6 @@ class AuxiliaryLoss(layers.Layer):
 def auxiliary_loss(states, vectors, negatives, ids):
     """Return how badly the states of a history tell what came next from negatives.
 
-    The paper adds a row's losses up, its authors' code averages over all places, padding too; the
-    mean over a row's own places, as here, depends on neither length.
-
     Args:
         states: `(batch, length, n)`, the newest first, as all four.
         vectors: Of the history, `(batch, length, n)`.
@@ -96,6 +93,23 @@ def auxiliary_loss(states, vectors, negatives, ids):
     states, vectors, negatives = (ops.cast(x, "float32") for x in (states, vectors, negatives))
     real = ops.sum(states[:, 1:] * vectors[:, :-1], axis=-1)
     drawn = ops.sum(states[:, 1:] * negatives[:, :-1], axis=-1)
+    return mean_of_pairs(real, drawn, ids)
+
+
+def mean_of_pairs(real, drawn, ids):
+    """Return the log loss of pairs of a state and a thing, of which those that came are `real`.
+
+    The paper adds a row's losses up, its authors' code averages over all places, padding too; the
+    mean over a row's own places, as here, depends on neither length.
+
+    Args:
+        real: Logits `(batch, length - 1)`.
+        drawn: Those of the negatives, `(batch, length - 1)`.
+        ids: `(batch, length)`, 0 is padding.
+
+    Returns:
+        The mean over all rows; one with less than two things adds 0.
+    """
     pairs = ops.cast((ids[:, 1:] > 0) & (ids[:, :-1] > 0), "float32")
     losses = pairs * (ops.softplus(-real) + ops.softplus(drawn))
     return ops.mean(ops.sum(losses, axis=1) / ops.maximum(ops.sum(pairs, axis=1), 1))

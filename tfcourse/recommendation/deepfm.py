@@ -67,10 +67,11 @@ def build_deepfm(
         logits = projected(features, inputs, dim, deep)
     else:
         weights, vectors = weights_and_vectors(features, inputs, dim)
-        x = numbers(features, inputs)
-        of_ids = vectors[:, : vectors.shape[1] - len(x)]
-        x = layers.Concatenate(name="fields")([layers.Flatten(name="vectors")(of_ids), *x])
-        x = layers.Dense(1, use_bias=False, name="deep")(deep(x))
         linear = ops.sum(weights, axis=1, keepdims=True)
-        logits = Score(name="logits")([linear, sum_over_pairs(vectors), x])
+        products = sum_over_pairs(vectors)
+        x = numbers(features, inputs)
+        of_ids = layers.Flatten(name="vectors")(vectors[:, : vectors.shape[1] - len(x)])
+        x = deep(layers.Concatenate(name="fields")([of_ids, *x]))
+        x = layers.Dense(1, use_bias=False, name="deep")(x)
+        logits = Score(name="logits")([linear, products, x])
     return keras.Model(inputs, logits, name="deepfm")

@@ -49,10 +49,11 @@ def hand_picked(
     vectors = embed(chosen, inputs, embedding_dim, name="pair_embedding")
     vectors = dict(zip(names, fields(chosen, inputs, vectors), strict=True))
     products = [ops.sum(vectors[a] * vectors[b], axis=1, keepdims=True) for a, b in pairs]
-    products = layers.Dense(1, use_bias=False, name="products")(ops.concatenate(products, axis=1))
+    products = ops.concatenate(products, axis=1)
     in_deep = dict.fromkeys([*pairs[0], *(name for name in with_ids if name not in names)])
     in_deep = [with_ids[name] for name in in_deep]
     read = fields(in_deep, inputs, embed(in_deep, inputs, embedding_dim, name="deep_embedding"))
+    products = layers.Dense(1, use_bias=False, name="products")(products)
     x = deep(layers.Concatenate(name="fields")([*read, *numbers(features, inputs)]))
     deep_score = layers.Dense(1, use_bias=False, name="deep")(x)
     return Score(name="logits")([*weights, products, deep_score])

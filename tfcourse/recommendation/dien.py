@@ -11,8 +11,8 @@ So that h_j is an interest and not just what the label at the end makes of it, a
 has each state foretell what came next (`auxiliary`).
 
 These are the paper's equations. Its authors' code has DIN's activation unit in the place of h W t,
-and feeds the last layers the sum of the history, too. The course's network is not here: the label
-is one of its inputs, and its second GRU begins at random numbers.
+and feeds the last layers the sum of the history, too. The course's network of this name is another
+one; `dien_course` has its equations.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ from keras import layers, ops
 from tfcourse.data.features import Feature, History, Number
 from tfcourse.recommendation.augru import AUGRU
 from tfcourse.recommendation.auxiliary import AuxiliaryLoss, Negatives
-from tfcourse.recommendation.blocks import check_counts, numbers
+from tfcourse.recommendation.blocks import check_sizes, numbers
+from tfcourse.recommendation.dien_course import evolved_in_course
 from tfcourse.recommendation.embedding import embed, known, make_inputs
 from tfcourse.recommendation.interest import check_histories, hidden
 
@@ -52,14 +53,52 @@ def interest_attention(
     return layers.Multiply(name=f"{name}_attention")([weights, mask])
 
 
+def evolved(
+    vectors: keras.KerasTensor,
+    negatives: keras.KerasTensor | None,
+    target: keras.KerasTensor,
+    ids: keras.KerasTensor,
+    *,
+    auxiliary_weight: float,
+    name: str,
+) -> keras.KerasTensor:
+    """Return what a history says of the target: the last state of the second GRU.
+
+    Args:
+        vectors: Of the history, `(batch, length, n)`.
+        negatives: Of what was drawn, `(batch, length, n)`; `None` for no auxiliary loss.
+        target: `(batch, n)`.
+        ids: `(batch, length)`, 0 is padding.
+        auxiliary_weight: Of that loss.
+        name: Of the history; the layers' names begin with it.
+
+    Returns:
+        `(batch, n)`, zeros for an empty history.
+    """
+    units, mask = vectors.shape[-1], ops.cast(ids > 0, vectors.dtype)
+    states = AUGRU(units, name=f"{name}_interest")(vectors, mask)
+    if negatives is not None:
+        loss = AuxiliaryLoss(auxiliary_weight, name=f"{name}_auxiliary")
+        states = loss(states, vectors, negatives, ids)
+    attention = interest_attention(states, target, ids, name=name)
+    return AUGRU(units, name=f"{name}_evolution")(states, attention)[:, 0]
+
+
+# Length of a vector, and of a state, and units of the hidden layers; the length is ours.
+SIZES = {"paper": (16, (200, 80)), "course": (10, (128, 64))}
+# How histories evolve, activation of the hidden layers, weight of the auxiliary loss.
+PARTS = {"paper": (evolved, "dice", 1.0), "course": (evolved_in_course, "prelu", 0.5)}
+
+
 def build_dien(
     features: Sequence[Feature],
     *,
-    embedding_dim: int = 16,
-    hidden_units: tuple[int, ...] = (200, 80),
-    activation: str = "dice",
+    variant: str = "paper",
+    embedding_dim: int | None = None,
+    hidden_units: tuple[int, ...] | None = None,
+    activation: str | None = None,
     dropout: float = 0.0,
-    auxiliary_weight: float = 1.0,
+    auxiliary_weight: float | None = None,
 ) -> keras.Model:
     """Build a Deep Interest Evolution Network.
 
@@ -69,12 +108,15 @@ def build_dien(
 
     Args:
         features: The columns, at least one of them a history; what it is a history of, the
-            target, must be there, too.
-        embedding_dim: Length of a vector, and of a state.
-        hidden_units: Of each hidden layer.
-        activation: "dice" or "prelu", of the hidden layers.
+            target, must be there, too. The course's are `course.DIN`.
+        variant: "paper" or "course".
+        embedding_dim: Length of a vector, and of a state; by default 16, in the course 10.
+        hidden_units: Of each hidden layer; by default (200, 80), in the course (128, 64).
+        activation: "dice" or "prelu", of the hidden layers; by default "dice", in the course
+            "prelu".
         dropout: Rate after each hidden layer.
-        auxiliary_weight: Of the auxiliary loss, which is added in training only; 0 for none.
+        auxiliary_weight: Of the auxiliary loss, which is added in training only; 0 for none. By
+            default 1, in the course 0.5.
 
     Returns:
         A model from a dict of columns to logits `(batch, 1)`; an empty history counts as a vector
@@ -85,33 +127,35 @@ def build_dien(
             target, or there is nothing to draw for the auxiliary loss.
     """
     check_histories(features)
-    check_counts(embedding_dim, hidden_units, dropout)
+    dim, units = check_sizes(SIZES, variant, embedding_dim, hidden_units, dropout)
+    evolve, bend, weight = PARTS[variant]
+    activation = bend if activation is None else activation
+    auxiliary_weight = weight if auxiliary_weight is None else auxiliary_weight
     if not 0 <= auxiliary_weight < float("inf"):
         raise ValueError(f"auxiliary_weight must be finite, 0 or more, got {auxiliary_weight}")
     inputs = make_inputs(features)
     histories = [f for f in features if isinstance(f, History) and auxiliary_weight]
     drawn = {_drawn(f): _draw(f)(known(inputs[f.name], f.item.size)) for f in histories}
     negatives = [History(_drawn(f), f.item, f.length) for f in histories]
-    vectors = embed([*features, *negatives], inputs | drawn, embedding_dim, name="embedding")
+    vectors = embed([*features, *negatives], inputs | drawn, dim, name="embedding")
 
-    def evolved(history: History) -> keras.KerasTensor:
-        name = history.name
-        ids = known(inputs[name], history.item.size)
-        mask = ops.cast(ids > 0, vectors[name].dtype)
-        states = AUGRU(embedding_dim, name=f"{name}_interest")(vectors[name], mask)
-        if auxiliary_weight:
-            loss = AuxiliaryLoss(auxiliary_weight, name=f"{name}_auxiliary")
-            states = loss(states, vectors[name], vectors[_drawn(history)], ids)
-        attention = interest_attention(states, vectors[history.item.name], ids, name=name)
-        return AUGRU(embedding_dim, name=f"{name}_evolution")(states, attention)[:, 0]
+    def of_history(history: History) -> keras.KerasTensor:
+        return evolve(
+            vectors[history.name],
+            vectors.get(_drawn(history)),
+            vectors[history.item.name],
+            known(inputs[history.name], history.item.size),
+            auxiliary_weight=auxiliary_weight,
+            name=history.name,
+        )
 
     found = [
-        evolved(f) if isinstance(f, History) else vectors[f.name]
+        of_history(f) if isinstance(f, History) else vectors[f.name]
         for f in features
         if not isinstance(f, Number)
     ]
     x = layers.Concatenate(name="fields")([*found, *numbers(features, inputs)])
-    x = hidden(x, hidden_units, activation, dropout)
+    x = hidden(x, units, activation, dropout)
     return keras.Model(inputs, layers.Dense(1, name="logits")(x), name="dien")
 
 
