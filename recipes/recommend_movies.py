@@ -103,8 +103,6 @@ def train_towers(run, model: keras.Model, films: LastLikes, pipeline: Pipeline) 
 def train_ranker(run, films: LastLikes, stages: TwoStage) -> None:
     """Learn to tell the film that was liked next from others that the towers had offered."""
     rng = np.random.default_rng(run.flags.seed)
-    first = np.full(films.shape, len(films.items))  # when a user rated a film
-    first[films.users[::-1], films.items[::-1]] = np.arange(len(films.items))[::-1]
 
     def pairs(rows: np.ndarray, **more) -> InMemory:
         asked = stages.pipeline.transform(films.rows(rows))
@@ -116,7 +114,7 @@ def train_ranker(run, films: LastLikes, stages: TwoStage) -> None:
         labels[:, 0] = 1
         # Without what he had rated before; what he likes later is no exception, or all that is
         # popular would be.
-        kept = first[films.users[rows][:, None], places] > rows[:, None]
+        kept = films.first_rating(films.users[rows][:, None], places) > rows[:, None]
         kept[:, 0] = True
         # What the towers don't offer will never be asked about.
         kept &= (found == places[:, :1]).any(axis=1, keepdims=True)

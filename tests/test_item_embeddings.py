@@ -174,8 +174,14 @@ def test_films_recommend_their_like(fit):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fit_item2vec([[1], [], [0, 2], [1, 9]], 5), "= 4, got 9 in sentence 3"),
-        (lambda: fit_item2vec([[1, 0], [0, 2]], 5), "one of two words or more, got none"),
+        (
+            lambda: fit_item2vec([[1], [], [0, 2], [1, 9]], 5),
+            "^ids must be from 0 to num_items - 1 = 4, got 9 in history 3$",
+        ),
+        (
+            lambda: fit_item2vec([[1, 0], [0, 2]], 5),
+            "^histories must have one of two items or more, got none$",
+        ),
         (lambda: make_graph([], [], 3), "edges must be one or more, each with two ends"),
         (lambda: make_graph([0], [3], 3), "targets must have ids from 0 to 2, got 3 in row 0"),
         (lambda: make_graph([0, 1.5], [1, 2], 3), "sources must be whole numbers .* got float64"),

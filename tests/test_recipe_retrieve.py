@@ -45,6 +45,20 @@ def test_the_last_likes_are_held_out():
     assert task.catalogue["item"].tolist() == [10, 20, 30, 40, 50, 60]
 
 
+def test_the_first_rating_of_a_film_by_a_user():
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 5, 60), rng.integers(0, 9, 60)
+    stars = np.where(np.arange(60) % 2, 5, 1)
+    task = hold_out_last_likes(Ratings(users, items, stars, np.arange(60)))
+    expected = np.full((5, 9), 60)
+    for event in reversed(range(60)):  # some pairs come twice, some never
+        expected[users[event], items[event]] = event
+    found = task.first_rating(np.arange(5)[:, None], np.arange(9))
+    np.testing.assert_array_equal(found, expected)
+    assert (found == 60).any()
+    assert (found < 60).sum() < 60
+
+
 def test_what_is_a_like_can_be_said():
     task = hold_out_last_likes(ratings(), like=2)
     assert task.train.tolist() == [0, 1, 3, 4, 6]

@@ -63,6 +63,26 @@ class LastLikes:
         return row[before], self.items[before]
 
     @cached_property
+    def _first_ratings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each pair of a user and an item as one number, in order, and its first event."""
+        return np.unique(self.users * np.int64(self.shape[1]) + self.items, return_index=True)
+
+    def first_rating(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the number of the event at which each user first rated an item.
+
+        Args:
+            users: Numbers of users.
+            items: Numbers of items, of a shape that goes with that of `users`.
+
+        Returns:
+            Numbers in the shape of both; where he never did, how many events there are.
+        """
+        pairs, first = self._first_ratings
+        asked = users * np.int64(self.shape[1]) + items
+        place = np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)
+        return np.where(pairs[place] == asked, first[place], len(self.items))
+
+    @cached_property
     def seen_before_test(self) -> list[np.ndarray]:
         """The numbers of the items that each user of the test part had rated before."""
         row, item = self.seen(self.test)

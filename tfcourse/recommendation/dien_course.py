@@ -17,7 +17,7 @@ probabilities, so that what did not come is to be likely, too. Here it is their 
 import keras
 from keras import layers, ops
 
-from tfcourse.recommendation.auxiliary import mean_of_pairs
+from tfcourse.recommendation.auxiliary import AuxiliaryLoss, mean_of_pairs
 
 UNITS = 32  # of the hidden layer of attention, and of both networks of the auxiliary loss
 
@@ -72,7 +72,7 @@ class CourseCell(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfcourse")
-class CourseAuxiliaryLoss(layers.Layer):
+class CourseAuxiliaryLoss(AuxiliaryLoss):
     """Add the loss of telling what came next, in training; return the states as they are.
 
     Input and output: as of `auxiliary.AuxiliaryLoss`.
@@ -85,8 +85,7 @@ class CourseAuxiliaryLoss(layers.Layer):
             weight: Of this loss beside the model's own.
             **kwargs: What every layer takes.
         """
-        super().__init__(**kwargs)
-        self.weight = weight
+        super().__init__(weight, **kwargs)
         self.real, self.drawn = (
             [
                 layers.Dense(UNITS, "sigmoid", name=f"{kind}_hidden", dtype=self.dtype_policy),
@@ -109,12 +108,6 @@ class CourseAuxiliaryLoss(layers.Layer):
                 logits.append(ops.cast(last(hidden(pairs))[..., 0], "float32"))
             self.add_loss(self.weight * mean_of_pairs(*logits, ids))
         return states
-
-    def compute_output_shape(self, states_shape, vectors_shape, negatives_shape, ids_shape):
-        return states_shape
-
-    def get_config(self):
-        return super().get_config() | {"weight": self.weight}
 
 
 def evolved_in_course(

@@ -130,6 +130,12 @@ def fit_item2vec(
         ValueError: If an id is out of range, no history has two items, or an argument is wrong.
     """
     histories = [ids[ids != 0] for ids in map(np.asarray, histories)]
+    for row, ids in enumerate(histories):
+        if (wrong := ids[(ids < 0) | (ids >= num_items)]).size:
+            rule = f"ids must be from 0 to num_items - 1 = {num_items - 1}"
+            raise ValueError(f"{rule}, got {wrong[0]} in history {row}")
+    if not any(len(ids) > 1 for ids in histories):
+        raise ValueError("histories must have one of two items or more, got none")
     learned = fit_word2vec(
         histories,
         num_items,
