@@ -80,6 +80,9 @@ def test_labels_that_are_all_the_same(loss, labels):
     refused(lambda: training.fit(net(units=1, loss=loss), InMemory(X, labels, BATCH), 1), message)
 
 
+LAST_DIFFERS = np.arange(ROWS) == ROWS - 1
+
+
 def stream(labels):
     return tf.data.Dataset.from_tensor_slices((X, labels.astype("float32"))).batch(BATCH)
 
@@ -91,13 +94,72 @@ def labelled(loss="binary_crossentropy", **settings):
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("device", ["cpu", "cpu:2"])
 def test_labels_of_a_stream_that_are_all_the_same(eager, device, tmp_path):
+    message = "labels must not all be the same, got 0 for each of 23 rows"
+    often = training.Checkpointing(every_steps=1)
+    for _ in range(2):  # nothing is written down that a second run would go on from
+        with training.strategy(device).scope():
+            model = labelled(run_eagerly=eager)
+            data = stream(np.zeros(ROWS))
+            refused(
+                lambda m=model, d=data: training.fit(m, d, 2, workdir=tmp_path, callbacks=[often]),
+                message,
+            )
+        assert model.optimizer.iterations == 3
     with training.strategy(device).scope():
         model = labelled(run_eagerly=eager)
-    message = "labels must not all be the same, got 0 for each of 23 rows"
-    data = stream(np.zeros(ROWS))
-    refused(lambda: training.fit(model, data, 2, workdir=tmp_path), message)
-    assert model.optimizer.iterations == 3  # a pass, and nothing of it is written down
-    assert not list(tmp_path.glob("**/*.index"))
+    data = stream(np.arange(ROWS) % 2)
+    training.fit(model, data, 1, workdir=tmp_path, callbacks=[often])
+    assert model.optimizer.iterations == 3
+
+
+def named(labels):
+    return stream(labels).map(lambda x, y: (x, {"logits": y}))
+
+
+def test_labels_that_go_by_the_name_of_the_output():
+    inputs = keras.Input((5,))
+    outputs = {"logits": keras.layers.Dense(1, "sigmoid", name="logits")(inputs)}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"logits": "binary_crossentropy"})
+    training.fit(model, named(LAST_DIFFERS), 1)
+    same = {"logits": np.ones(ROWS, "float32")}
+    for data in (named(np.ones(ROWS)), InMemory(X, same, BATCH)):
+        refused(lambda d=data: training.fit(model, d, 1), "labels must not all be the same, got 1")
+
+
+class OfFour(keras.Model):
+    """Its own step takes batches of four, and needs no compiled loss."""
+
+    def train_step(self, data):
+        x, *three = data
+        with tf.GradientTape() as tape:
+            loss = sum(tf.reduce_mean((self(x)[:, 0] - y) ** 2) for y in three)
+        weights = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def test_batches_of_a_models_own_step_have_any_form():
+    inputs = keras.Input((5,))
+    model = OfFour(inputs, keras.layers.Dense(1, "sigmoid")(inputs))
+    model.compile("sgd")
+    data = stream(np.ones(ROWS)).map(lambda x, y: (x, y, y, y))
+    training.fit(model, data, 1)
+    assert model.optimizer.iterations == 3
+
+
+def test_a_later_pass_may_have_one_label():
+    """Each pass is of six rows; the one positive is in the first pass."""
+    passes = iter([slice(-6, None), slice(6), slice(6)])
+
+    def rows():
+        chosen = next(passes)
+        yield from zip(X[chosen], LAST_DIFFERS[chosen], strict=True)
+
+    signature = (tf.TensorSpec((5,)), tf.TensorSpec(()))
+    drawn = tf.data.Dataset.from_generator(rows, output_signature=signature).batch(3)
+    history = training.fit(labelled(), drawn, 3)
+    assert history.epoch == [0, 1, 2]
 
 
 def test_labels_of_a_stream_of_unknown_length_are_judged_when_it_ends():
@@ -105,9 +167,6 @@ def test_labels_of_a_stream_of_unknown_length_are_judged_when_it_ends():
     message = "labels must not all be the same, got 1 for each of 23 rows"
     refused(lambda: training.fit(labelled(), rows, 2), message)
     refused(lambda: training.fit(labelled(), rows, 4, steps_per_epoch=2), message)
-
-
-LAST_DIFFERS = np.arange(ROWS) == ROWS - 1
 
 
 @pytest.mark.parametrize(

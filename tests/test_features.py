@@ -122,6 +122,22 @@ def test_training_refuses_ids_out_of_range_before_it_begins(network, changes, me
         np.testing.assert_array_equal(old, new)
 
 
+def test_training_judges_inputs_that_come_to_a_table_as_they_are(network):
+    """Texts that a model makes ids of are none; a loaded model's inputs are judged as before."""
+    names = keras.Input((), name="user", dtype="string")
+    lookup = keras.layers.StringLookup(vocabulary=["ann", "bob"])
+    others = {n: keras.Input(t.shape[1:], name=n) for n, t in network.input.items() if n != "user"}
+    model = keras.Model(others | {"user": names}, network(others | {"user": lookup(names)}))
+    model.compile("sgd", "mse")
+    texts = BATCH | {"user": np.array(["bob", "eve"])}
+    training.fit(model, InMemory(texts, np.zeros(2), 2), 1)
+    assert model.optimizer.iterations == 1
+    again = keras.Model.from_config(network.get_config())
+    again.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"^column user must have ids from 0 to 3, got 4 in row 1"):
+        training.fit(again, InMemory(BATCH | {"user": np.array([1, 4])}, np.zeros(2), 2), 1)
+
+
 @pytest.fixture(scope="module")
 def network():
     """A model of every kind of column, whose score is a sum over all vectors."""

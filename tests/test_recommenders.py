@@ -297,8 +297,8 @@ def test_deepfm_of_the_course_has_its_own_pairs_and_tables():
 def test_the_courses_second_deepfm_has_all_pairs_of_what_it_projects():
     model = randomized(build_deepfm(FEATURES, variant="course_v2"))
     numbers = np.stack([BATCH["age"], BATCH["hour"]], axis=1)
-    found = list((rows_in_numpy(model) | {"numbers": numbers}).items())
-    layers = [model.get_layer(f"{name}_projected").get_weights() for name, _ in found]
+    found = list((rows_in_numpy(model) | {"all_numbers": numbers}).items())
+    layers = [model.get_layer(f"projected_{name}").get_weights() for name, _ in found]
     z = [x @ matrix + shift for (_, x), (matrix, shift) in zip(found, layers, strict=True)]
     pairs = 2 * sum(a * b for a, b in itertools.combinations(z, 2))
     assert pairs.shape == (ROWS, 64)
@@ -308,6 +308,14 @@ def test_the_courses_second_deepfm_has_all_pairs_of_what_it_projects():
     parts = np.concatenate([linear, pairs, deep], axis=1)
     close(model(BATCH), parts @ kernel(model, "logits") + bias(model), 1e-4)
     build_deepfm([USER, ITEM], variant="course_v2")  # no numbers, one field less
+
+
+@pytest.mark.parametrize("variant", ["paper", "course", "course_v2"])
+def test_a_deepfm_of_a_cross(variant):
+    model = build_deepfm(WITH_CROSS, variant=variant, pairs=[("user_x_genre", "item")])
+    ids = np.asarray(keras.Model(model.input, model.get_layer("user_x_genre").output)(BATCH))
+    np.testing.assert_array_equal(ids, crossed_in_numpy(BATCH["user"], BATCH["genre"], 50))
+    assert model(BATCH).shape == (ROWS, 1)
 
 
 def test_embedding_mlp_reads_vectors_and_numbers():

@@ -20,7 +20,7 @@ from keras import layers, ops
 
 from tfcourse.data.features import Feature, Number
 from tfcourse.recommendation.blocks import Score, fields, numbers
-from tfcourse.recommendation.embedding import embed
+from tfcourse.recommendation.embedding import embed, with_crosses
 
 Pairs = Sequence[tuple[str, str]]
 Layers = Callable[[keras.KerasTensor], keras.KerasTensor]  # the hidden ones of the deep part
@@ -44,6 +44,7 @@ def hand_picked(
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     if not names or any(len(p) != 2 for p in pairs) or not with_ids.keys() >= set(names):
         raise ValueError(f"pairs must be of the columns {', '.join(with_ids)}, got {list(pairs)}")
+    inputs = with_crosses(features, inputs)
     chosen = [with_ids[name] for name in names]
     weights = fields(chosen, inputs, embed(chosen, inputs, 1, name="weights"))
     vectors = embed(chosen, inputs, embedding_dim, name="pair_embedding")
@@ -66,15 +67,17 @@ def projected(
     deep: Layers,
 ) -> keras.KerasTensor:
     """Return the logits `(batch, 1)` of the second network."""
+    inputs = with_crosses(features, inputs)
     linear = fields(features, inputs, embed(features, inputs, 1, name="weights"))
     found = fields(features, inputs, embed(features, inputs, embedding_dim, name="embedding"))
     names = [f.name for f in features if not isinstance(f, Number)]
     if values := numbers(features, inputs):
         values = ops.concatenate(values, axis=1)
         linear = [*linear, layers.Dense(1, name="number_weights")(values)]
-        found, names = [*found, values], [*names, "numbers"]
+        found.append(values)
+        names.append("all_numbers")
     named = zip(names, found, strict=True)
-    z = [layers.Dense(PROJECTED, name=f"{name}_projected")(x) for name, x in named]
+    z = [layers.Dense(PROJECTED, name=f"projected_{name}")(x) for name, x in named]
     z = ops.stack(z, axis=1)
     pairs = ops.square(ops.sum(z, axis=1)) - ops.sum(ops.square(z), axis=1)
     parts = [Score(name="linear")(linear), pairs, deep(layers.Flatten(name="fields")(z))]

@@ -11,7 +11,8 @@ second GRU, of update u, reset r and candidate c, one more dense layer follows t
 The auxiliary loss has a network for what came next, and another one for what did not. Not kept is
 what is wrong there: the label is one of the inputs, padding counts, the history is read from its
 newest end, the state s begins at random numbers, and the auxiliary loss is minus the sum of both
-probabilities, so that what did not come is to be likely, too. Here it is their log loss.
+probabilities, so that what did not come is to be likely, too. Here it is their log loss, the mean
+over a history and not the sum, with the same weight.
 """
 
 import keras

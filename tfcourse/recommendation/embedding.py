@@ -67,15 +67,22 @@ class Embedding(keras.layers.Layer):
         first = sum(self.tables[other] for other in names[: names.index(name)])
         return slice(first, first + self.tables[name])
 
-    def check_arrays(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Refuse arrays of ids that no row belongs to; `training.fit` asks before it begins.
+    def check_arrays(
+        self, inputs: Mapping[str, keras.KerasTensor], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """Refuse ids that no row belongs to; `training.fit` asks before it begins.
+
+        Args:
+            inputs: Of the model, by name; only those that come here as they are can be judged.
+            arrays: What the model is to be trained on.
 
         Raises:
             ValueError: As `data.features.check_ids`.
         """
-        for column, name in self.columns.items():
-            if column in columns:
-                check_ids(column, self.tables[name], columns[column])
+        columns = keras.tree.flatten({column: column for column in self.columns})
+        for column, tensor in zip(columns, keras.tree.flatten(self.input), strict=True):
+            if column in arrays and tensor is inputs[column]:
+                check_ids(column, self.tables[self.columns[column]], arrays[column])
 
     def call(self, inputs):
         flat = []
@@ -151,6 +158,18 @@ def make_inputs(features: list[Feature]) -> dict[str, keras.KerasTensor]:
     return found
 
 
+def with_crosses(
+    features: list[Feature], inputs: dict[str, keras.KerasTensor]
+) -> dict[str, keras.KerasTensor]:
+    """Return inputs with the ids `(batch,)` of all crosses; those that are there stay."""
+    found = dict(inputs)
+    for feature in features:
+        if isinstance(feature, Cross) and feature.name not in found:
+            parts = [known(inputs[part.name], part.size) for part in feature.categories]
+            found[feature.name] = Crossed(feature.size, name=feature.name)(parts)
+    return found
+
+
 def embed(
     features: list[Feature],
     inputs: dict[str, keras.KerasTensor],
@@ -162,7 +181,7 @@ def embed(
 
     Args:
         features: The columns; numbers have no vectors.
-        inputs: What `make_inputs` returned for them.
+        inputs: What `make_inputs` returned for them, or `with_crosses`.
         embedding_dim: Length of a vector.
         name: Of the layer.
         spread: First weights are uniform in -spread .. spread.
@@ -172,14 +191,11 @@ def embed(
         `(batch, length, embedding_dim)`.
     """
     tables, used, ids = {}, {}, {}
+    inputs = with_crosses(features, inputs)
     for feature in features:
         if isinstance(feature, Number):
             continue
         table = feature.item if isinstance(feature, History) else feature
         tables[table.name], used[feature.name] = table.size, table.name
-        if isinstance(feature, Cross):
-            parts = [known(inputs[part.name], part.size) for part in feature.categories]
-            ids[feature.name] = Crossed(feature.size, name=feature.name)(parts)
-        else:
-            ids[feature.name] = inputs[feature.name]
+        ids[feature.name] = inputs[feature.name]
     return Embedding(tables, used, embedding_dim, spread, name=name)(ids)

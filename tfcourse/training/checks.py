@@ -49,11 +49,14 @@ def check_data(
 
 
 def check_columns(model: keras.Model, data: tf.data.Dataset | InMemory) -> None:
-    """Let layers that look up ids refuse arrays of the columns that they read."""
-    if isinstance(data, InMemory) and isinstance(data.arrays[0], Mapping):
-        for layer in model._flatten_layers():
-            if hasattr(layer, "check_arrays"):
-                layer.check_arrays(data.arrays[0])
+    """Let layers that look up ids refuse arrays of those inputs that they read as they are."""
+    inputs = getattr(model, "_inputs_struct", None)
+    if not isinstance(data, InMemory) or not isinstance(inputs, dict):
+        return
+    arrays = {name: data.arrays[0][name] for name in inputs if name in data.arrays[0]}
+    for layer in model.layers:
+        if callable(check := getattr(layer, "check_arrays", None)):
+            check(inputs, arrays)
 
 
 def _batch_size(data: tf.data.Dataset) -> int | None:

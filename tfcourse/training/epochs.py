@@ -72,8 +72,7 @@ class Run:
             self.checkpoints.extras = unknown_variables(loop.graph(), self.checkpoints.variables)
         if progress.epochs or progress.steps:
             self.checkpoints.restore(progress, self.place)
-            if loop.labels and (progress.steps or self.goes_on):
-                loop.labels.begin(midway=True)
+            loop.labels = None  # they differed, or nothing would have been saved
 
     def close(self) -> None:
         """Let go of the data."""
@@ -183,8 +182,15 @@ class Run:
         by_time = when.every_seconds is not None and seconds >= when.every_seconds
         return by_steps or (by_time and not self.rhythm.many_workers)
 
+    def is_undecided(self) -> bool:
+        """Tell whether labels that must differ have all been the same so far, in the first pass."""
+        labels = self.training.labels
+        return labels is not None and not self.goes_on and not labels.differ()
+
     def save(self, progress: Progress) -> None:
         """Write a checkpoint, if the run has a folder and could go on from here."""
+        if progress.steps and self.is_undecided():
+            return
         if self.checkpoints and (self.place.can_be_kept or progress.steps == 0):
             progress.callbacks = remember(self.callbacks)
             self.checkpoints.save(progress, self.place)

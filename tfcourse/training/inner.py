@@ -222,8 +222,6 @@ class StreamLoop(_Loop):
             tf.train.Checkpoint(iterator=iter(self.data)).read(self.last_start).assert_consumed()
             self.last_start = None
         self.position, self.iterator = position, iter(self.data)
-        if self.labels:
-            self.labels.begin()
 
     def run(self, count: int):
         """Run up to `count` steps, as many as the data has; return how many, and their logs."""

@@ -83,8 +83,9 @@ def fit(
 
     Raises:
         ValueError: If the model, the data or the checkpoint cannot be trained with; so it is with
-            labels that are all the same, where the loss is binary cross-entropy: in memory before
-            training, of a stream when the first pass over it ends.
+            ids in memory that the model has no rows for, and with labels that are all the same,
+            where the loss is binary cross-entropy: in memory before training, of a stream when
+            the first pass over it ends. What never ends, or is on a TPU, is not judged.
     """
     check_compiled(model)
     replicas = model.distribute_strategy.num_replicas_in_sync
