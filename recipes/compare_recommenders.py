@@ -9,16 +9,16 @@ times. `table.txt` holds the result, `calibration.png` whether the
 probabilities are right.
 
 Expected: a mean test AUC of DeepFM of 0.751 (standard deviation 0.0002 over three seeds; a full
-run fails below 0.748). On two busy cores it took seven minutes:
+run fails below 0.748). On two cores it took three minutes; seconds are those of one training:
 
-                              auc             gauc         log loss  parameters
-    wide_and_deep  0.7509 +-0.0004  0.7095 +-0.0023  0.5834 +-0.0005      75,249
-    deepfm         0.7506 +-0.0002  0.7087 +-0.0025  0.5836 +-0.0007      67,865
-    din            0.7501 +-0.0007  0.7058 +-0.0017  0.5842 +-0.0005      67,938
-    embedding_mlp  0.7501 +-0.0003  0.7088 +-0.0023  0.5839 +-0.0004      65,249
-    dien           0.7478 +-0.0010  0.7053 +-0.0031  0.5894 +-0.0010      69,249
-    fm             0.7477 +-0.0015  0.7071 +-0.0014  0.5852 +-0.0014      41,753
-    neural_cf      0.7151 +-0.0033  0.7103 +-0.0012  0.6118 +-0.0024      80,561
+                              auc             gauc         log loss  parameters  seconds
+    wide_and_deep  0.7509 +-0.0002  0.7094 +-0.0022  0.5834 +-0.0002      75,249      5.7
+    deepfm         0.7505 +-0.0002  0.7088 +-0.0023  0.5837 +-0.0007      67,865      6.1
+    din            0.7500 +-0.0008  0.7058 +-0.0017  0.5842 +-0.0005      67,938      8.9
+    embedding_mlp  0.7498 +-0.0004  0.7085 +-0.0021  0.5840 +-0.0006      65,249      4.7
+    fm             0.7491 +-0.0016  0.7063 +-0.0009  0.5838 +-0.0017      41,753      4.0
+    dien           0.7480 +-0.0010  0.7060 +-0.0031  0.5890 +-0.0010      69,249     20.0
+    neural_cf      0.7147 +-0.0032  0.7104 +-0.0013  0.6119 +-0.0024      80,561      5.2
     item mean      0.7069           0.7158
     user mean      0.6452           0.5194
     most popular   0.6033           0.5941
