@@ -51,9 +51,10 @@ def check_data(
 def check_columns(model: keras.Model, data: tf.data.Dataset | InMemory) -> None:
     """Let layers that look up ids refuse arrays of those inputs that they read as they are."""
     inputs = getattr(model, "_inputs_struct", None)
-    if not isinstance(data, InMemory) or not isinstance(inputs, dict):
+    arrays = data.arrays[0] if isinstance(data, InMemory) else None
+    if not isinstance(inputs, dict) or not isinstance(arrays, Mapping):
         return
-    arrays = {name: data.arrays[0][name] for name in inputs if name in data.arrays[0]}
+    arrays = {name: arrays[name] for name in inputs if name in arrays}
     for layer in model.layers:
         if callable(check := getattr(layer, "check_arrays", None)):
             check(inputs, arrays)

@@ -72,7 +72,7 @@ class Run:
             self.checkpoints.extras = unknown_variables(loop.graph(), self.checkpoints.variables)
         if progress.epochs or progress.steps:
             self.checkpoints.restore(progress, self.place)
-            loop.labels = None  # they differed, or nothing would have been saved
+            loop.labels = None  # they differed (`labels` says when that is not sure)
 
     def close(self) -> None:
         """Let go of the data."""
