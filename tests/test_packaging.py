@@ -36,6 +36,7 @@ def test_what_the_wheel_holds(wheel):
     assert "tfcourse/data/fashion_mnist/LICENSE" in names
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_in_an_empty_folder(wheel, tmp_path):
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()

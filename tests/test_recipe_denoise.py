@@ -120,6 +120,7 @@ def test_image_rows_show_every_row(tmp_path):
         assert (pixels == colour).all(-1).sum() > 3 * 80**2
 
 
+@pytest.mark.slow
 def test_denoise_images(tmp_path, cache):  # noqa: F811
     done = tfcourse(tmp_path, cache, "run", "denoise_images", *SMOKE)
     assert done.returncode == 0, done.stderr
@@ -143,6 +144,7 @@ def test_denoise_images(tmp_path, cache):  # noqa: F811
     assert (folder / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_the_autoencoder_on_a_folder_of_pictures(tmp_path, denoise):
     rng = np.random.default_rng(0)
     for name in ("a", "b"):

@@ -49,6 +49,7 @@ def test_pretrain_layerwise(recipe, tmp_path):
     assert times == {path: path.stat().st_mtime_ns for path in kept[1:]}
 
 
+@pytest.mark.slow
 def test_depth_and_data(recipe, tmp_path):
     status, report, output = recipe("depth_and_data", *SMOKE)
     assert status == 0

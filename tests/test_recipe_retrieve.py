@@ -110,6 +110,7 @@ def offline(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_serves(recipe, tmp_path, capsys):
     assert recipe("--epochs", "2") == 0
     folder = tmp_path / "runs/retrieve_items"

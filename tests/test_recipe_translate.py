@@ -24,6 +24,7 @@ def verses():
 
 # Keras 3 hands its variables to `np.array`, which NumPy 2 warns about.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@pytest.mark.slow
 def test_numbers(translate, tmp_path):
     status, report, output = translate("--smoke", "--epochs", "12", "--learning-rate", "0.01")
     assert status == 0

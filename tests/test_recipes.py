@@ -34,6 +34,7 @@ def tfcourse(cwd, cache, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_fine_tune_hub_model(tmp_path, cache):
     command = ["run", "fine_tune_hub_model", *SIZE, "--labels-per-class", "4"]
     done = tfcourse(tmp_path, cache, *command)

@@ -378,6 +378,7 @@ def check_processes(folder, count, names, capfd, monkeypatch):
 PROCESS_FEATURES = ["BatchNorm", "mean by weight", "clip by global norm", "L1, L2", "accumulation"]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_device(tmp_path, capfd, monkeypatch):
     check_processes(tmp_path, 2, PROCESS_FEATURES, capfd, monkeypatch)
 
