@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from test_plots import LONG, count, near, pixels
 
 from tfcourse import plots
@@ -79,8 +80,6 @@ def test_attention_is_blue_above_zero_and_red_below(tmp_path):
 
 def test_honest_probabilities_lie_on_the_diagonal(tmp_path, monkeypatch):
     """The points that are drawn, not only that there is a picture."""
-    from matplotlib.axes import Axes
-
     drawn = {}
     plot = Axes.plot
 
@@ -102,6 +101,19 @@ def test_honest_probabilities_lie_on_the_diagonal(tmp_path, monkeypatch):
     assert (y[6:] < x[6:] - 0.02).all()
     plots.calibration_curve([1], {"one": [0.5]}, tmp_path / "b.png")
     assert count(pixels(tmp_path / "b.png"), plots.COLORS[0]) > 20
+
+
+def test_seven_models_have_seven_colours(tmp_path, monkeypatch):
+    drawn, plot = [], Axes.plot
+
+    def remember(axes, *arguments, **settings):
+        drawn.extend([settings["color"]] if "label" in settings else [])
+        return plot(axes, *arguments, **settings)
+
+    monkeypatch.setattr(Axes, "plot", remember)
+    answers = {f"model {i}": RNG.uniform(size=50) for i in range(7)}
+    plots.calibration_curve(RNG.uniform(size=50) < 0.5, answers, tmp_path / "a.png")
+    assert len(drawn) == len(set(drawn)) == 7
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tfcourse.data.cache import atomic_file
 
 COLORS = ("#2a6fb0", "#d9730d", "#3a8f4d", "#a03d8f", "#7a5c3e", "#555555")
+LINES = (*COLORS, "#c02040", "#1a9ea0")  # for pictures of up to eight optimizers or models
 # Fonts with Chinese, Japanese and Korean letters, by system.
 CJK_FONTS = (
     "Noto Sans CJK SC",

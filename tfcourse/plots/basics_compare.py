@@ -5,10 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcourse.plots._drawing import COLORS, new_figure, plain, printable, save
-
-# One more than a picture of all optimizers needs.
-LINES = (*COLORS, "#c02040", "#1a9ea0")
+from tfcourse.plots._drawing import COLORS, LINES, new_figure, plain, printable, save
 
 
 def split_scores(scores: dict[str, Sequence[float]], label: str, path: str | Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patheffects import withStroke
 
-from tfcourse.plots._drawing import COLORS, fonts, new_figure, plain, printable, save, short
+from tfcourse.plots._drawing import COLORS, LINES, fonts, new_figure, plain, printable, save, short
 
 OTHERS = "#c8c8c8"  # the colour of what belongs to no group that has one of its own
 
@@ -129,7 +129,7 @@ def calibration_curve(
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axes.plot([0, 1], [0, 1], color="#aaaaaa", lw=1)
     for index, (name, answers) in enumerate(probabilities.items()):
-        color, values = COLORS[index % len(COLORS)], np.ravel(answers)
+        color, values = LINES[index % len(LINES)], np.ravel(answers)
         parts = np.array_split(np.argsort(values, kind="stable"), min(bins, labels.size))
         said = [values[part].mean() for part in parts]
         happened = [labels[part].mean() for part in parts]
